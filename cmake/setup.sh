@@ -1,0 +1,144 @@
+#!/usr/bin/env bash
+# Gets what Lapidary needs on Debian 12 or 13 (as root, or with sudo), and does nothing when all is there:
+#
+#   - Debian's packages: compiler, CMake, Ninja, sentencepiece, and what the examples and tests use;
+#   - Highway >= 1.2. Debian 12 has 1.0.3, so there Debian 13's package is downloaded and unpacked into
+#     build/deps/highway; neither the system's packages nor its list of sources are touched;
+#   - the weights of Gemma 3 270M, in build/models (see fetch_model.py).
+#
+# On another system: install the same libraries by its own means, or configure with
+# -DLAPIDARY_FETCH_DEPENDENCIES=ON.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+packages=(g++ cmake ninja-build python3 ca-certificates
+          libsentencepiece-dev nlohmann-json3-dev libcli11-dev catch2)
+highway_dir=build/deps/highway
+log=build/setup.log
+mkdir -p build
+: >"$log"
+
+say() { printf '== %s\n' "$*" >&2; }
+
+fail() {
+  printf 'setup: %s\n' "$*" >&2
+  exit 1
+}
+
+# Runs a command whose output only matters if it fails.
+quietly() {
+  if ! "$@" >>"$log" 2>&1 </dev/null; then
+    tail -n 20 "$log" >&2
+    fail "this failed: $*   (all of its output: $PWD/$log)"
+  fi
+}
+
+as_root() {
+  if [ "$(id -u)" -eq 0 ]; then
+    "$@"
+  elif command -v sudo >/dev/null; then
+    # quietly() takes standard input away; sudo asks for its password on the terminal.
+    sudo "$@"
+  else
+    fail "needs to be root (there is no sudo) for: $*"
+  fi
+}
+
+is_installed() {
+  [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+}
+
+lists_are_fresh=false
+install_packages() {
+  if ! $lists_are_fresh; then
+    quietly as_root apt-get -q update
+    lists_are_fresh=true
+  fi
+  quietly as_root env DEBIAN_FRONTEND=noninteractive \
+    apt-get -q install -y --no-install-recommends "$@"
+}
+
+# ---- Debian's packages -----------------------------------------------------------------------------
+
+missing=()
+for package in "${packages[@]}"; do
+  is_installed "$package" || missing+=("$package")
+done
+if [ ${#missing[@]} -gt 0 ]; then
+  command -v apt-get >/dev/null ||
+    fail "this is not Debian. Install sentencepiece, Highway >= 1.2, nlohmann-json, CLI11 and Catch2 \
+by other means, or configure with -DLAPIDARY_FETCH_DEPENDENCIES=ON"
+  say "Installing Debian packages: ${missing[*]}"
+  install_packages "${missing[@]}"
+fi
+
+# ---- Highway ---------------------------------------------------------------------------------------
+
+# Whether the compiler finds Highway >= 1.2, given more flags for it.
+has_highway() {
+  printf '%s\n' '#include <hwy/base.h>' '#if HWY_MAJOR * 1000 + HWY_MINOR < 1002' '#error too old' '#endif' |
+    g++ -std=c++17 "$@" -E -x c++ - >/dev/null 2>&1
+}
+
+unpack_highway() {
+  # Where this system gets Debian from, as apt itself understands its sources.
+  local codename uri
+  codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
+  uri=$(apt-get indextargets --format '$(REPO_URI)' \
+    'Created-By: Packages' 'Origin: Debian' "Codename: $codename" 'Component: main' | head -n 1)
+  [ -n "$uri" ] || fail "no Debian archive among apt's sources; Highway >= 1.2 must be installed by hand"
+
+  local work=$PWD/build/deps/apt
+  rm -rf "$work" "$highway_dir"
+  mkdir -p "$work"/{sources,lists/partial,cache/archives/partial,debs}
+  cat >"$work/sources/trixie.sources" <<SOURCES
+Types: deb
+URIs: $uri
+Suites: trixie
+Components: main
+Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
+SOURCES
+  local options=(-q -o Dir::Etc::sourcelist=/dev/null -o Dir::Etc::sourceparts="$work/sources"
+    -o Dir::State::lists="$work/lists" -o Dir::Cache="$work/cache" -o APT::Sandbox::User=
+    -o Acquire::IndexTargets::deb::Translations::DefaultEnabled=false)
+  quietly apt-get "${options[@]}" update
+  (cd "$work/debs" && apt-get "${options[@]}" download libhwy-dev libhwy1t64) >>"$log" 2>&1 ||
+    fail "the download of Debian 13's libhwy-dev failed, see $PWD/$log"
+  for deb in "$work"/debs/*.deb; do
+    quietly dpkg-deb -x "$deb" "$work/root"
+  done
+  mv "$work/root" "$highway_dir"
+  rm -rf "$work"
+}
+
+if ! has_highway && ! has_highway -isystem "$highway_dir/usr/include"; then
+  $lists_are_fresh || quietly as_root apt-get -q update
+  lists_are_fresh=true
+  candidate=$(LC_ALL=C apt-cache policy libhwy-dev | sed -n 's/^ *Candidate: //p')
+  if dpkg --compare-versions "${candidate:-0}" ge 1.2; then
+    say "Installing Debian package: libhwy-dev $candidate"
+    install_packages libhwy-dev
+  else
+    say "Unpacking Debian 13's libhwy-dev into $highway_dir (this system has ${candidate:-none}, 1.2 is needed)"
+    unpack_highway
+  fi
+  has_highway || has_highway -isystem "$highway_dir/usr/include" || fail "Highway >= 1.2 is still not found"
+fi
+
+# ---- The weights -----------------------------------------------------------------------------------
+
+if [ ! -f build/models/gemma-3-270m-q4_k_m.gguf ]; then
+  python=
+  for candidate in python3 /usr/bin/python3; do
+    if "$candidate" -m pip --version >/dev/null 2>&1; then
+      python=$candidate
+      break
+    fi
+  done
+  if [ -z "$python" ]; then
+    say "Installing Debian package: python3-pip"
+    install_packages python3-pip
+    python=/usr/bin/python3
+  fi
+  "$python" cmake/fetch_model.py build/models >&2
+fi

@@ -1,0 +1,483 @@
+// Activations times packed weights.
+//
+// The unit of work is a pair of panels, 32 outputs, times some rows of activations; threads divide the
+// pairs among them. One row (decode) reads the panels in place: the time is that of reading memory. More
+// rows (prefill) unpack a stretch of the pair once into an L1-sized scratch and pass over it with register
+// tiles of kTileRows rows by two vectors of outputs.
+//
+// Every output is summed in one order, whatever the tile, the block, the thread or the vector width:
+// exact integers within a group of 16 or 32 inputs, then f32 over the groups from first to last. Results
+// therefore do not depend on how a prompt is cut into chunks.
+#if defined(LAPIDARY_KERNELS_MATMUL_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef LAPIDARY_KERNELS_MATMUL_INL_H_
+#undef LAPIDARY_KERNELS_MATMUL_INL_H_
+#else
+#define LAPIDARY_KERNELS_MATMUL_INL_H_
+#endif
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+
+#include "lapidary/kernels/panel-inl.h"
+#include "lapidary/kernels/quantize-inl.h"
+#include "lapidary/kernels/simd-inl.h"
+#include "lapidary/weights/quant.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace lapidary {
+namespace HWY_NAMESPACE {
+
+inline constexpr size_t kPairOutputs = 2 * kPanelRows;
+inline constexpr size_t kTileOutputs = 2 * kLanes;
+inline constexpr size_t kTilesPerPair = kPairOutputs / kTileOutputs;
+
+// Rows of a register tile. 16 registers: 4 rows x 2 vectors of integer sums leave room for the weights and
+// a broadcast; 32 registers hold 6 x 2 sums of integers and of floats.
+inline constexpr size_t kTileRows = kManyRegisters ? 6 : 4;
+inline constexpr size_t kFloatTileRows = kManyRegisters ? 12 : 6;
+
+// Steps of so few rows wait for memory, not for arithmetic: they use the kExact form of activations,
+// whatever precision was asked for.
+inline constexpr size_t kMemoryBoundRows = 4;
+
+// Inputs unpacked at a time: a tile column (at most 32 bytes per input) stays within L1. A multiple of the
+// largest unit, 256.
+inline constexpr size_t kBlockInputs = 1024;
+inline constexpr size_t kFloatBlockInputs = 512;
+
+// A stretch of a pair of panels, unpacked: kTilesPerPair tile columns, each of two vectors.
+struct MatMulScratch {
+  static constexpr size_t kGroups = kBlockInputs / kSumGroup;
+  HWY_ALIGN uint8_t codes[kTilesPerPair][kBlockInputs / 4 * 2 * kVectorBytes];
+  HWY_ALIGN float scales[kTilesPerPair][kGroups * 2 * kLanes];
+  HWY_ALIGN float mins[kTilesPerPair][kGroups * 2 * kLanes];
+};
+
+namespace matmul {
+
+// Sources of codes for DotGroup: (quad of the group, vector) -> bytes.
+struct ScratchCodes {
+  static constexpr bool kConstantQuads = false;
+  const uint8_t* HWY_RESTRICT codes;  // [quads, 2 vectors]
+  HWY_INLINE VU8 operator()(int q, size_t v) const {
+    return hn::Load(DU8(), codes + (static_cast<size_t>(q) * 2 + v) * kVectorBytes);
+  }
+};
+template <Format kFormat>
+struct SlabCodes {
+  static constexpr bool kConstantQuads = true;
+  const uint8_t* HWY_RESTRICT slab;
+  int first_quad;
+  HWY_INLINE VU8 operator()(int q, size_t v) const {
+    return LoadCodes<kFormat>(slab, first_quad + q, v);
+  }
+};
+
+// Quads whose products with bytes of magnitude <= 128 sum up in 16 bits without overflow: two products a
+// quad and lane, 32767 / (2 * 128 * largest code), at most a group.
+constexpr int QuadsIn16Bits(int bits, int group) {
+  return std::min(group / 4, 32767 / (2 * 128 * ((1 << bits) - 1)));
+}
+
+// What the arithmetic of a group depends on, so that formats with equal traits share their tiles.
+struct GroupTraits {
+  unsigned form;   // of the activations
+  int group;       // inputs: 16 or 32
+  bool has_min;
+  int quads_in_16_bits;  // see QuadsIn16Bits; 0 where sums of bytes do not pass through 16 bits
+};
+
+constexpr GroupTraits TraitsOf(const QuantSpec& spec, Precision precision) {
+  const unsigned form = FormFor(spec.format, precision);
+  const bool narrow = form == kFormBytes && !kHasByteDot;
+  return {form, spec.group, spec.has_min, narrow ? QuadsIn16Bits(spec.bits, spec.group) : 0};
+}
+
+// Calls step(q) for every quad. Codes that are cut out of bit planes need q as a constant; codes from the
+// scratch are better left in a loop: unrolled, g++ 12 hoists all products above the sums and spills them
+// (60 instead of 93 GOP/s).
+template <class Codes, class Step>
+HWY_INLINE void ForQuads(int begin, int end, const Step& step) {
+  if constexpr (Codes::kConstantQuads) {
+    HWY_UNROLL(8) for (int q = begin; q < end; ++q) step(q);
+  } else {
+    HWY_UNROLL(1) for (int q = begin; q < end; ++q) step(q);
+  }
+}
+
+template <size_t kRows, size_t kVecs, class V>
+HWY_INLINE void SetZero(V (&sums)[kRows][kVecs]) {
+  HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) {
+    HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) sums[r][v] = hn::Zero(hn::DFromV<V>());
+  }
+}
+
+// sum[r][v] += products of one group of codes with the activations of kRows rows, from input k of row
+// `row` on.
+template <GroupTraits kTraits, size_t kRows, size_t kVecs, class Codes>
+HWY_INLINE void DotGroup(const Codes& codes, const Activations& x, size_t row, size_t k,
+                         VI32 (&sum)[kRows][kVecs]) {
+  constexpr unsigned kForm = kTraits.form;
+  constexpr int kQuads = kTraits.group / 4;
+  const DI32 d32;
+  const DI16 d16;
+  const DI8 d8;
+  const size_t x0 = row * x.stride + k;
+  if constexpr (kForm == kFormBytes && kHasByteDot) {
+    ForQuads<Codes>(0, kQuads, [&](int q) LAPIDARY_INLINE_LAMBDA {
+      HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) {
+        const VU8 w = codes(q, v);
+        HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) {
+          const auto a = hn::BitCast(d8, Broadcast32(x.bytes + x0 + r * x.stride + q * 4));
+          sum[r][v] = hn::SumOfMulQuadAccumulate(d32, w, a, sum[r][v]);
+        }
+      }
+    });
+  } else if constexpr (kForm == kFormPlanes) {
+    VI32 high[kRows][kVecs];
+    SetZero(high);
+    ForQuads<Codes>(0, kQuads, [&](int q) LAPIDARY_INLINE_LAMBDA {
+      HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) {
+        const VU8 w = codes(q, v);
+        HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) {
+          const size_t at = x0 + r * x.stride + q * 4;
+          const auto a_high = hn::BitCast(d8, Broadcast32(x.bytes + at));
+          const auto a_low = hn::BitCast(d8, Broadcast32(x.low + at));
+          high[r][v] = hn::SumOfMulQuadAccumulate(d32, w, a_high, high[r][v]);
+          sum[r][v] = hn::SumOfMulQuadAccumulate(d32, w, a_low, sum[r][v]);
+        }
+      }
+    });
+    HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) {
+      HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) {
+        sum[r][v] = hn::Add(sum[r][v], hn::ShiftLeft<8>(high[r][v]));
+      }
+    }
+  } else if constexpr (kForm == kFormBytes) {
+    constexpr int kStep = kTraits.quads_in_16_bits;
+    static_assert(kStep > 0 && kQuads % kStep == 0);
+    HWY_UNROLL(8) for (int q0 = 0; q0 < kQuads; q0 += kStep) {
+      VI16 narrow[kRows][kVecs];
+      SetZero(narrow);
+      ForQuads<Codes>(q0, q0 + kStep, [&](int q) LAPIDARY_INLINE_LAMBDA {
+        HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) {
+          const VU8 w = codes(q, v);
+          HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) {
+            const auto a = hn::BitCast(d8, Broadcast32(x.bytes + x0 + r * x.stride + q * 4));
+            narrow[r][v] = hn::Add(narrow[r][v], hn::SatWidenMulPairwiseAdd(d16, w, a));
+          }
+        }
+      });
+      const VI16 one = hn::Set(d16, int16_t{1});
+      HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) {
+        HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) {
+          sum[r][v] = hn::Add(sum[r][v], hn::WidenMulPairwiseAdd(d32, narrow[r][v], one));
+        }
+      }
+    }
+  } else {
+    static_assert(kForm == kFormWords);
+    const DU16 du16;
+    ForQuads<Codes>(0, kQuads, [&](int q) LAPIDARY_INLINE_LAMBDA {
+      HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) {
+        const auto w = hn::BitCast(du16, codes(q, v));
+        const VI16 even = hn::BitCast(d16, hn::And(w, hn::Set(du16, uint16_t{0x00FF})));
+        const VI16 odd = hn::BitCast(d16, hn::ShiftRight<8>(w));
+        HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) {
+          const int16_t* a = x.words + x0 + r * x.stride + q * 4;
+          const VI16 a_even = hn::BitCast(d16, Broadcast32(a));
+          const VI16 a_odd = hn::BitCast(d16, Broadcast32(a + 2));
+          sum[r][v] = hn::Add(sum[r][v], hn::WidenMulPairwiseAdd(d32, even, a_even));
+          sum[r][v] = hn::Add(sum[r][v], hn::WidenMulPairwiseAdd(d32, odd, a_odd));
+        }
+      }
+    });
+  }
+}
+
+// acc[r][v] += one group, scaled: scale * x_scale * (sum code x - zero sum x) - min * x_scale * sum x.
+// `scale(v)` and `min(v)` load those of the weights.
+template <GroupTraits kTraits, size_t kRows, size_t kVecs, class Codes, class Scale, class Min>
+HWY_INLINE void AddGroup(const Codes& codes, const Scale& scale, const Min& min, int32_t zero,
+                         const Activations& x, size_t row, size_t k, VF (&acc)[kRows][kVecs]) {
+  const DF d;
+  VI32 sum[kRows][kVecs];
+  int32_t x_sum[kRows];
+  HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) {
+    const int32_t* sums = x.sums + (row + r) * x.sum_groups() + k / kSumGroup;
+    x_sum[r] = kTraits.group == 32 ? sums[0] + sums[1] : sums[0];
+    const VI32 start = hn::Set(DI32(), -zero * x_sum[r]);
+    HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) sum[r][v] = start;
+  }
+  DotGroup<kTraits>(codes, x, row, k, sum);
+  HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) {
+    const VF w_scale = scale(v);
+    HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) {
+      const float x_scale = x.scales[(row + r) * x.groups() + k / kActivationGroup];
+      const VF joint = hn::Mul(w_scale, hn::Set(d, x_scale));
+      acc[r][v] = hn::MulAdd(hn::ConvertTo(d, sum[r][v]), joint, acc[r][v]);
+      if constexpr (kTraits.has_min) {
+        const float scaled_sum = x_scale * static_cast<float>(x_sum[r]);
+        acc[r][v] = hn::NegMulAdd(min(v), hn::Set(d, scaled_sum), acc[r][v]);
+      }
+    }
+  }
+}
+
+// Unpacks inputs [k0, k0 + inputs) of the panels of a pair, whole units.
+template <Format kFormat>
+HWY_INLINE void UnpackPair(const uint8_t* const (&panels)[2], size_t k0, size_t inputs,
+                           MatMulScratch& scratch) {
+  constexpr QuantSpec kSpec = SpecOf(kFormat);
+  const DF d;
+  const size_t first_unit = k0 / kSpec.unit_inputs();
+  const size_t units = inputs / kSpec.unit_inputs();
+  for (size_t p = 0; p < 2; ++p) {
+    for (size_t v = 0; v < kPanelVectors; ++v) {
+      const size_t vector = p * kPanelVectors + v;
+      uint8_t* HWY_RESTRICT codes = scratch.codes[vector / 2] + vector % 2 * kVectorBytes;
+      float* HWY_RESTRICT scales = scratch.scales[vector / 2] + vector % 2 * kLanes;
+      float* HWY_RESTRICT mins = scratch.mins[vector / 2] + vector % 2 * kLanes;
+      for (size_t u = 0; u < units; ++u) {
+        const uint8_t* unit = panels[p] + (first_unit + u) * kSpec.unit_bytes();
+        for (size_t g = 0; g < kSpec.unit_groups(); ++g) {
+          hn::Store(LoadScales<kFormat>(unit, g, v), d, scales);
+          scales += 2 * kLanes;
+          if constexpr (kSpec.has_min) {
+            hn::Store(LoadMins<kFormat>(unit, g, v), d, mins);
+            mins += 2 * kLanes;
+          }
+        }
+        const uint8_t* slab = unit + kSpec.slabs_offset();
+        for (size_t s = 0; s < kSpec.unit_inputs() / kSlabInputs; ++s) {
+          HWY_UNROLL(8) for (int q = 0; q < static_cast<int>(kSlabQuads); ++q) {
+            hn::Store(LoadCodes<kFormat>(slab, q, v), DU8(), codes);
+            codes += 2 * kVectorBytes;
+          }
+          slab += kSpec.slab_bytes();
+        }
+      }
+    }
+  }
+}
+
+// A tile column of unpacked weights: inputs [k0, k0 + inputs) of kTileOutputs outputs.
+struct TileColumn {
+  const uint8_t* HWY_RESTRICT codes;  // [inputs / 4, 2 vectors of quads]
+  const float* HWY_RESTRICT scales;   // [groups, kTileOutputs]
+  const float* HWY_RESTRICT mins;     // [groups, kTileOutputs]
+  size_t k0, inputs;
+  int32_t zero;
+};
+
+// kRows rows times a tile column, added to c[kRows][kTileOutputs] (or stored, if k0 is 0); rows of c are
+// kPairOutputs apart.
+template <GroupTraits kTraits, size_t kRows>
+HWY_NOINLINE void QuantTile(TileColumn w, const Activations& x, size_t row, float* HWY_RESTRICT c) {
+  const DF d;
+  VF acc[kRows][2];
+  HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) {
+    HWY_UNROLL(8) for (size_t v = 0; v < 2; ++v) {
+      acc[r][v] = w.k0 == 0 ? hn::Zero(d) : hn::Load(d, c + r * kPairOutputs + v * kLanes);
+    }
+  }
+  for (size_t k = w.k0; k < w.k0 + w.inputs; k += kTraits.group) {
+    AddGroup<kTraits>(
+        ScratchCodes{w.codes},
+        [&w](size_t v) LAPIDARY_INLINE_LAMBDA { return hn::Load(DF(), w.scales + v * kLanes); },
+        [&w](size_t v) LAPIDARY_INLINE_LAMBDA { return hn::Load(DF(), w.mins + v * kLanes); }, w.zero, x,
+        row, k, acc);
+    w.codes += kTraits.group / 4 * 2 * kVectorBytes;
+    w.scales += kTileOutputs;
+    w.mins += kTileOutputs;
+  }
+  HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) {
+    HWY_UNROLL(8) for (size_t v = 0; v < 2; ++v) {
+      hn::Store(acc[r][v], d, c + r * kPairOutputs + v * kLanes);
+    }
+  }
+}
+
+// One row times one panel, read in place: c[kPanelRows].
+template <Format kFormat>
+HWY_NOINLINE void QuantRow(const uint8_t* HWY_RESTRICT panel, const Activations& x, size_t row,
+                           float* HWY_RESTRICT c) {
+  constexpr QuantSpec kSpec = SpecOf(kFormat);
+  constexpr size_t kGroupsPerSlab = kSlabInputs / kSpec.group;
+  const DF d;
+  VF acc[1][kPanelVectors];
+  HWY_UNROLL(8) for (size_t v = 0; v < kPanelVectors; ++v) acc[0][v] = hn::Zero(d);
+  for (size_t k = 0; k < x.stride; k += kSpec.unit_inputs()) {
+    const uint8_t* unit = panel + k / kSpec.unit_inputs() * kSpec.unit_bytes();
+    for (size_t s = 0; s < kSpec.unit_inputs() / kSlabInputs; ++s) {
+      const uint8_t* slab = unit + kSpec.slabs_offset() + s * kSpec.slab_bytes();
+      HWY_UNROLL(2) for (size_t g = 0; g < kGroupsPerSlab; ++g) {
+        const size_t group = s * kGroupsPerSlab + g;
+        AddGroup<TraitsOf(kSpec, Precision::kExact)>(
+            SlabCodes<kFormat>{slab, static_cast<int>(g) * kSpec.group / 4},
+            [=](size_t v) LAPIDARY_INLINE_LAMBDA { return LoadScales<kFormat>(unit, group, v); },
+            [=](size_t v) LAPIDARY_INLINE_LAMBDA {
+              if constexpr (kSpec.has_min) return LoadMins<kFormat>(unit, group, v);
+            },
+            kSpec.zero, x, row, k + s * kSlabInputs + g * kSpec.group, acc);
+      }
+    }
+  }
+  HWY_UNROLL(8) for (size_t v = 0; v < kPanelVectors; ++v) hn::Store(acc[0][v], d, c + v * kLanes);
+}
+
+// Calls tile(size constant, first row) for `rows` rows in pieces of kMost, 2 and 1.
+template <size_t kMost, class Tile>
+HWY_INLINE void ForRowTiles(size_t rows, const Tile& tile) {
+  size_t r = 0;
+  for (; r + kMost <= rows; r += kMost) tile(std::integral_constant<size_t, kMost>(), r);
+  if constexpr (kMost > 2) {
+    for (; r + 2 <= rows; r += 2) tile(std::integral_constant<size_t, 2>(), r);
+  }
+  for (; r < rows; ++r) tile(std::integral_constant<size_t, 1>(), r);
+}
+
+// Length of the stretches in which `cols` inputs are unpacked: equal ones, so that the last is no stub.
+HWY_INLINE size_t BlockLength(size_t cols, size_t most) {
+  const size_t blocks = (cols + most - 1) / most;
+  return ((cols + blocks - 1) / blocks + 255) / 256 * 256;
+}
+
+// Many rows times a pair of panels.
+template <Format kFormat, Precision kPrecision>
+HWY_NOINLINE void QuantPair(const uint8_t* const (&panels)[2], const Activations& x, size_t row0,
+                            size_t rows, MatMulScratch& scratch, float* HWY_RESTRICT c) {
+  constexpr QuantSpec kSpec = SpecOf(kFormat);
+  const size_t block = BlockLength(x.stride, kBlockInputs);
+  for (size_t k0 = 0; k0 < x.stride; k0 += block) {
+    const size_t inputs = std::min(block, x.stride - k0);
+    UnpackPair<kFormat>(panels, k0, inputs, scratch);
+    for (size_t t = 0; t < kTilesPerPair; ++t) {
+      const TileColumn column = {scratch.codes[t], scratch.scales[t], scratch.mins[t],
+                                 k0,               inputs,            kSpec.zero};
+      ForRowTiles<kTileRows>(rows, [&](auto tile_rows, size_t r) HWY_ATTR {
+        QuantTile<TraitsOf(kSpec, kPrecision), tile_rows()>(column, x, row0 + r,
+                                                            c + r * kPairOutputs + t * kTileOutputs);
+      });
+    }
+  }
+}
+
+}  // namespace matmul
+
+// Activations as the bf16 dot product wants them, or f32 where there is none.
+using PairInput = std::conditional_t<kHasBF16Dot, hwy::bfloat16_t, float>;
+
+HWY_INLINE void StoreInputs(VF v, float* to) { hn::StoreU(v, DF(), to); }
+HWY_INLINE void StoreInputs(VF v, hwy::bfloat16_t* to) {
+  const hn::Rebind<hwy::bfloat16_t, DF> dh;
+  hn::StoreU(hn::DemoteTo(dh, v), dh, to);
+}
+
+// c[kRows][2 vectors] += x[kRows][2 * pairs] times pairs of float weights. The vectors of pair i are at
+// w0 + i * step and w1 + i * step (bytes). Serves weights, and keys and values in attention.
+template <Format kFormat, size_t kRows, class Input>
+HWY_NOINLINE void PairTile(const uint8_t* HWY_RESTRICT w0, const uint8_t* HWY_RESTRICT w1, size_t step,
+                         size_t pairs, const Input* HWY_RESTRICT x, size_t x_stride,
+                         float* HWY_RESTRICT c, size_t c_stride) {
+  const DF d;
+  VF acc[kRows][2];
+  HWY_UNROLL(16) for (size_t r = 0; r < kRows; ++r) {
+    HWY_UNROLL(2) for (size_t v = 0; v < 2; ++v) acc[r][v] = hn::LoadU(d, c + r * c_stride + v * kLanes);
+  }
+  for (size_t i = 0; i < pairs; ++i) {
+    if constexpr (std::is_same_v<Input, float>) {
+      const FloatPair a = LoadPair<kFormat>(w0 + i * step);
+      const FloatPair b = LoadPair<kFormat>(w1 + i * step);
+      HWY_UNROLL(16) for (size_t r = 0; r < kRows; ++r) {
+        const VF even = hn::Set(d, x[r * x_stride + 2 * i]);
+        acc[r][0] = hn::MulAdd(a.even, even, acc[r][0]);
+        acc[r][1] = hn::MulAdd(b.even, even, acc[r][1]);
+      }
+      HWY_UNROLL(16) for (size_t r = 0; r < kRows; ++r) {
+        const VF odd = hn::Set(d, x[r * x_stride + 2 * i + 1]);
+        acc[r][0] = hn::MulAdd(a.odd, odd, acc[r][0]);
+        acc[r][1] = hn::MulAdd(b.odd, odd, acc[r][1]);
+      }
+    } else {
+      static_assert(kFormat == Format::kBF16);
+      const DBF16 dh;
+      const auto a = hn::LoadU(dh, reinterpret_cast<const hwy::bfloat16_t*>(w0 + i * step));
+      const auto b = hn::LoadU(dh, reinterpret_cast<const hwy::bfloat16_t*>(w1 + i * step));
+      HWY_UNROLL(16) for (size_t r = 0; r < kRows; ++r) {
+        const auto both = hn::BitCast(dh, Broadcast32(x + r * x_stride + 2 * i));
+        VF unused = hn::Zero(d);
+        acc[r][0] = hn::ReorderWidenMulAccumulate(d, a, both, acc[r][0], unused);
+        acc[r][1] = hn::ReorderWidenMulAccumulate(d, b, both, acc[r][1], unused);
+      }
+    }
+  }
+  HWY_UNROLL(16) for (size_t r = 0; r < kRows; ++r) {
+    HWY_UNROLL(2) for (size_t v = 0; v < 2; ++v) hn::StoreU(acc[r][v], d, c + r * c_stride + v * kLanes);
+  }
+}
+
+namespace matmul {
+
+template <Format kFormat, class Input>
+HWY_NOINLINE void FloatPairOfPanels(const uint8_t* const (&panels)[2], size_t cols,
+                                    const Input* HWY_RESTRICT x, size_t stride, size_t rows,
+                                    float* HWY_RESTRICT c) {
+  constexpr size_t kStep = SpecOf(kFormat).unit_bytes();
+  for (size_t k0 = 0; k0 < cols; k0 += kFloatBlockInputs) {
+    const size_t pairs = (std::min(kFloatBlockInputs, cols - k0) + 1) / 2;
+    for (size_t t = 0; t < kTilesPerPair; ++t) {
+      const uint8_t* w[2];
+      for (size_t v = 0; v < 2; ++v) {
+        const size_t vector = t * 2 + v;
+        w[v] = panels[vector / kPanelVectors] + k0 / 2 * kStep + vector % kPanelVectors * kVectorBytes;
+      }
+      ForRowTiles<kFloatTileRows>(rows, [&](auto tile_rows, size_t r) HWY_ATTR {
+        PairTile<kFormat, tile_rows()>(w[0], w[1], kStep, pairs, x + r * stride + k0, stride,
+                                       c + r * kPairOutputs + t * kTileOutputs, kPairOutputs);
+      });
+    }
+  }
+}
+
+}  // namespace matmul
+
+// c[rows][32] = x[row0 .. row0 + rows) times outputs 32 * pair .. of w, in f32. Outputs beyond w.rows hold
+// values of no meaning. x must have the form FormFor(w.format, precision).
+HWY_INLINE void MatMulPair(const PackedMatrix& w, size_t pair, const Activations& x, size_t row0,
+                           size_t rows, Precision precision, MatMulScratch& scratch,
+                           float* HWY_RESTRICT c) {
+  const size_t last = w.panels() - 1;
+  const uint8_t* const panels[2] = {w.panel(2 * pair), w.panel(std::min(2 * pair + 1, last))};
+  WithFormat(w.format, [&]<Format kFormat>() HWY_ATTR {
+    constexpr QuantSpec kSpec = SpecOf(kFormat);
+    if constexpr (kSpec.is_float()) {
+      std::fill_n(c, rows * kPairOutputs, 0.0f);
+      if constexpr (kHasBF16Dot && kFormat == Format::kBF16) {
+        const size_t at = row0 * x.stride;
+        matmul::FloatPairOfPanels<kFormat>(panels, w.cols, x.bf16 + at, x.stride, rows, c);
+        if (precision == Precision::kExact) {
+          matmul::FloatPairOfPanels<kFormat>(panels, w.cols, x.bf16_low + at, x.stride, rows, c);
+        }
+      } else {
+        matmul::FloatPairOfPanels<kFormat>(panels, w.cols, x.f32 + row0 * x.stride, x.stride, rows, c);
+      }
+    } else if (rows == 1 && precision == Precision::kExact) {
+      for (size_t p = 0; p < 2; ++p) matmul::QuantRow<kFormat>(panels[p], x, row0, c + p * kPanelRows);
+    } else if (precision == Precision::kFast) {
+      matmul::QuantPair<kFormat, Precision::kFast>(panels, x, row0, rows, scratch, c);
+    } else {
+      matmul::QuantPair<kFormat, Precision::kExact>(panels, x, row0, rows, scratch, c);
+    }
+  });
+}
+
+inline size_t CountPairs(const PackedMatrix& w) { return (w.panels() + 1) / 2; }
+
+}  // namespace HWY_NAMESPACE
+}  // namespace lapidary
+HWY_AFTER_NAMESPACE();
+
+#endif  // include guard

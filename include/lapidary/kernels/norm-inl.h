@@ -1,0 +1,106 @@
+// Elementwise work on rows of the residual stream and on heads: RMSNorm, residual sums, RoPE, gating.
+#if defined(LAPIDARY_KERNELS_NORM_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef LAPIDARY_KERNELS_NORM_INL_H_
+#undef LAPIDARY_KERNELS_NORM_INL_H_
+#else
+#define LAPIDARY_KERNELS_NORM_INL_H_
+#endif
+
+#include <cmath>
+#include <cstddef>
+
+#include "lapidary/kernels/simd-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace lapidary {
+namespace HWY_NAMESPACE {
+
+// Sum of squares of x[n]. The 16 partial sums and their order are the same on every target, so that
+// vector width does not change a result.
+HWY_INLINE float SumOfSquares(const float* HWY_RESTRICT x, size_t n) {
+  constexpr size_t kSums = 16 / kLanes;
+  const DF d;
+  VF sums[kSums];
+  HWY_UNROLL(4) for (size_t v = 0; v < kSums; ++v) sums[v] = hn::Zero(d);
+  const size_t whole = n / 16 * 16;
+  for (size_t i = 0; i < whole; i += 16) {
+    HWY_UNROLL(4) for (size_t v = 0; v < kSums; ++v) {
+      const VF a = hn::LoadU(d, x + i + v * kLanes);
+      sums[v] = hn::MulAdd(a, a, sums[v]);
+    }
+  }
+  HWY_ALIGN float lanes[16];
+  HWY_UNROLL(4) for (size_t v = 0; v < kSums; ++v) hn::Store(sums[v], d, lanes + v * kLanes);
+  for (size_t i = whole; i < n; ++i) lanes[i - whole] += x[i] * x[i];
+  for (size_t half = 8; half != 0; half /= 2) {
+    for (size_t j = 0; j < half; ++j) lanes[j] += lanes[j + half];
+  }
+  return lanes[0];
+}
+
+// 1 / root mean square, as RMSNorm uses it.
+HWY_INLINE float InverseRms(const float* HWY_RESTRICT x, size_t n, float epsilon) {
+  return 1.0f / std::sqrt(SumOfSquares(x, n) / static_cast<float>(n) + epsilon);
+}
+
+// out = x / rms(x) * gain, [n]; gain is the factor itself (1 + w of a safetensors file). out may be x.
+HWY_INLINE void RmsNorm(const float* x, const float* HWY_RESTRICT gain, size_t n, float epsilon,
+                        float* out) {
+  const DF d;
+  const VF scale = hn::Set(d, InverseRms(x, n, epsilon));
+  for (size_t i = 0; i < n; i += kLanes) {
+    const VF v = hn::Mul(hn::Mul(hn::LoadU(d, x + i), scale), hn::LoadU(d, gain + i));
+    hn::StoreU(v, d, out + i);
+  }
+}
+
+// residual += x / rms(x) * gain, [n].
+HWY_INLINE void AddRmsNorm(const float* HWY_RESTRICT x, const float* HWY_RESTRICT gain, size_t n,
+                           float epsilon, float* HWY_RESTRICT residual) {
+  const DF d;
+  const VF scale = hn::Set(d, InverseRms(x, n, epsilon));
+  for (size_t i = 0; i < n; i += kLanes) {
+    const VF v = hn::Mul(hn::Mul(hn::LoadU(d, x + i), scale), hn::LoadU(d, gain + i));
+    hn::StoreU(hn::Add(hn::LoadU(d, residual + i), v), d, residual + i);
+  }
+}
+
+// x *= factor, [n].
+HWY_INLINE void Scale(float* HWY_RESTRICT x, size_t n, float factor) {
+  const DF d;
+  for (size_t i = 0; i < n; i += kLanes) {
+    hn::StoreU(hn::Mul(hn::LoadU(d, x + i), hn::Set(d, factor)), d, x + i);
+  }
+}
+
+// Turns the pairs (x[i], x[i + head_dim / 2]) by the angles whose cosines and sines are given,
+// [head_dim / 2] each, and multiplies by `factor`: rotary position embedding with split halves.
+HWY_INLINE void RotateHalves(const float* HWY_RESTRICT cosine, const float* HWY_RESTRICT sine,
+                             size_t head_dim, float factor, float* HWY_RESTRICT x) {
+  const DF d;
+  const size_t half = head_dim / 2;
+  const VF f = hn::Set(d, factor);
+  for (size_t i = 0; i < half; i += kLanes) {
+    const VF a = hn::LoadU(d, x + i);
+    const VF b = hn::LoadU(d, x + half + i);
+    const VF c = hn::LoadU(d, cosine + i);
+    const VF s = hn::LoadU(d, sine + i);
+    hn::StoreU(hn::Mul(hn::NegMulAdd(b, s, hn::Mul(a, c)), f), d, x + i);
+    hn::StoreU(hn::Mul(hn::MulAdd(a, s, hn::Mul(b, c)), f), d, x + half + i);
+  }
+}
+
+// gelu(gate) * up with the tanh approximation, which Gemma 3 was trained with:
+//   gelu(x) = x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) = x / (1 + e^-2u), u the argument of tanh.
+HWY_INLINE VF GeluTimes(VF gate, VF up) {
+  const DF d;
+  const VF cube = hn::MulAdd(hn::Mul(hn::Mul(gate, gate), gate), hn::Set(d, 0.044715f), gate);
+  const VF e = Exp(hn::Mul(cube, hn::Set(d, -2.0f * 0.79788456f)));
+  return hn::Mul(hn::Div(gate, hn::Add(hn::Set(d, 1.0f), e)), up);
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace lapidary
+HWY_AFTER_NAMESPACE();
+
+#endif  // include guard

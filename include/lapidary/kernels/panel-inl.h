@@ -1,0 +1,164 @@
+// Reading packed panels (weights/quant.h) into vectors.
+#if defined(LAPIDARY_KERNELS_PANEL_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef LAPIDARY_KERNELS_PANEL_INL_H_
+#undef LAPIDARY_KERNELS_PANEL_INL_H_
+#else
+#define LAPIDARY_KERNELS_PANEL_INL_H_
+#endif
+
+#include <cstddef>
+#include <cstdint>
+
+#include "lapidary/kernels/simd-inl.h"
+#include "lapidary/weights/quant.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace lapidary {
+namespace HWY_NAMESPACE {
+
+inline constexpr size_t kPanelVectors = kPanelRows / kLanes;  // vectors that hold one value per row
+inline constexpr size_t kSlabQuads = kSlabInputs / 4;
+
+// Codes of quad q (0..7) of a slab as bytes: rows v * kLanes and following, four inputs of each.
+// q is a constant once the caller's loop is unrolled, and the shifts become immediate ones.
+template <Format kFormat>
+HWY_INLINE VU8 LoadCodes(const uint8_t* HWY_RESTRICT slab, int q, size_t v) {
+  constexpr QuantSpec kSpec = SpecOf(kFormat);
+  static_assert(kSpec.bits == 8 || kSpec.bits == 4 || kSpec.bits == 5 || kSpec.bits == 6);
+  const DU8 d;
+  const DU16 d16;  // there are no shifts of bytes: shift words, mask what crossed over
+  slab += v * kVectorBytes;
+  if constexpr (kSpec.bits == 8) {
+    return hn::LoadU(d, slab + q * kQuadBytes);
+  } else {
+    VU8 code = hn::LoadU(d, slab + (q % 4) * kQuadBytes);
+    if (q >= 4) code = hn::BitCast(d, hn::ShiftRight<4>(hn::BitCast(d16, code)));
+    code = hn::And(code, hn::Set(d, uint8_t{0x0F}));
+    const uint8_t* plane = slab + 4 * kQuadBytes;
+    if constexpr (kSpec.bits == 5) {
+      const auto bits = hn::BitCast(d16, hn::LoadU(d, plane));
+      const auto moved = q < 4 ? hn::ShiftLeftSame(bits, 4 - q) : hn::ShiftRightSame(bits, q - 4);
+      code = hn::Or(code, hn::And(hn::BitCast(d, moved), hn::Set(d, uint8_t{0x10})));
+    } else if constexpr (kSpec.bits == 6) {
+      const auto bits = hn::BitCast(d16, hn::LoadU(d, plane + (q / 4) * kQuadBytes));
+      const int at = q % 4 * 2;
+      const auto moved = at < 4 ? hn::ShiftLeftSame(bits, 4 - at) : hn::ShiftRightSame(bits, at - 4);
+      code = hn::Or(code, hn::And(hn::BitCast(d, moved), hn::Set(d, uint8_t{0x30})));
+    }
+    return code;
+  }
+}
+
+// f16 values of rows v * kLanes and following.
+HWY_INLINE VF LoadHalves(const uint8_t* HWY_RESTRICT halves, size_t v) {
+  const hn::Rebind<hwy::float16_t, DF> dh;
+  return hn::PromoteTo(DF(),
+                       hn::LoadU(dh, reinterpret_cast<const hwy::float16_t*>(halves) + v * kLanes));
+}
+
+// Scales of group g of a unit.
+template <Format kFormat>
+HWY_INLINE VF LoadScales(const uint8_t* HWY_RESTRICT unit, size_t g, size_t v) {
+  constexpr QuantSpec kSpec = SpecOf(kFormat);
+  if constexpr (kSpec.scale == ScaleKind::kF16) {
+    return LoadHalves(unit + g * kPanelRows * 2, v);
+  } else {
+    const hn::Rebind<int8_t, DF> d8;
+    const auto* scales = reinterpret_cast<const int8_t*>(unit + kSpec.scales_offset());
+    const VI32 factor = hn::PromoteTo(DI32(), hn::LoadU(d8, scales + g * kPanelRows + v * kLanes));
+    return hn::Mul(LoadHalves(unit, v), hn::ConvertTo(DF(), factor));
+  }
+}
+
+// Minima of group g of a unit; only for formats that have them.
+template <Format kFormat>
+HWY_INLINE VF LoadMins(const uint8_t* HWY_RESTRICT unit, size_t g, size_t v) {
+  constexpr QuantSpec kSpec = SpecOf(kFormat);
+  static_assert(kSpec.has_min);
+  const uint8_t* mins = unit + kSpec.mins_offset();
+  if constexpr (kSpec.scale == ScaleKind::kF16) {
+    return LoadHalves(mins + g * kPanelRows * 2, v);
+  } else {
+    const hn::Rebind<uint8_t, DF> d8;
+    const VI32 factor = hn::PromoteTo(DI32(), hn::LoadU(d8, mins + g * kPanelRows + v * kLanes));
+    return hn::Mul(LoadHalves(unit + kPanelRows * 2, v), hn::ConvertTo(DF(), factor));
+  }
+}
+
+// Two consecutive inputs of float weights: `pair` points at their first row wanted.
+struct FloatPair {
+  VF even, odd;
+};
+template <Format kFormat>
+HWY_INLINE FloatPair LoadPair(const uint8_t* HWY_RESTRICT pair) {
+  const DF d;
+  if constexpr (kFormat == Format::kF32) {
+    const auto* p = reinterpret_cast<const float*>(pair);
+    return {hn::LoadU(d, p), hn::LoadU(d, p + kPanelRows)};
+  } else if constexpr (kFormat == Format::kBF16) {
+    const DU32 du;
+    const auto both = hn::LoadU(du, reinterpret_cast<const uint32_t*>(pair));
+    return {hn::BitCast(d, hn::ShiftLeft<16>(both)),
+            hn::BitCast(d, hn::And(both, hn::Set(du, 0xFFFF0000u)))};
+  } else {
+    static_assert(kFormat == Format::kF16);
+    const hn::Repartition<hwy::float16_t, DF> dh;
+    const auto both = hn::LoadU(dh, reinterpret_cast<const hwy::float16_t*>(pair));
+    return {hn::PromoteEvenTo(d, both), hn::PromoteOddTo(d, both)};
+  }
+}
+
+// One row of a packed matrix as f32, [w.cols]: an embedding lookup. Reads byte by byte; a row is a few
+// thousand values once per token.
+template <Format kFormat>
+HWY_INLINE void UnpackRow(const PackedMatrix& w, size_t row, float* HWY_RESTRICT out) {
+  constexpr QuantSpec kSpec = SpecOf(kFormat);
+  const uint8_t* panel = w.panel(row / kPanelRows);
+  const size_t lane = row % kPanelRows;
+  const size_t v = lane / kLanes;
+  HWY_ALIGN float values[kLanes];
+  if constexpr (kSpec.is_float()) {
+    HWY_ALIGN float odd[kLanes];
+    for (size_t k = 0; k < w.cols; k += 2) {
+      // A lane is 4 bytes wide in either case: one value, or a pair of halves.
+      const FloatPair pair = LoadPair<kFormat>(panel + k / 2 * kSpec.unit_bytes() + v * kVectorBytes);
+      hn::Store(pair.even, DF(), values);
+      hn::Store(pair.odd, DF(), odd);
+      out[k] = values[lane % kLanes];
+      if (k + 1 < w.cols) out[k + 1] = odd[lane % kLanes];
+    }
+  } else {
+    HWY_ALIGN uint8_t codes[kVectorBytes];
+    for (size_t k = 0; k < w.cols; k += kSpec.group) {
+      const uint8_t* unit = panel + k / kSpec.unit_inputs() * kSpec.unit_bytes();
+      const size_t in_unit = k % kSpec.unit_inputs();
+      const size_t g = in_unit / kSpec.group;
+      hn::Store(LoadScales<kFormat>(unit, g, v), DF(), values);
+      const float scale = values[lane % kLanes];
+      float min = 0;
+      if constexpr (kSpec.has_min) {
+        hn::Store(LoadMins<kFormat>(unit, g, v), DF(), values);
+        min = values[lane % kLanes];
+      }
+      const uint8_t* slab = unit + kSpec.slabs_offset() + in_unit / kSlabInputs * kSpec.slab_bytes();
+      for (size_t i = 0; i < static_cast<size_t>(kSpec.group) && k + i < w.cols; i += 4) {
+        const int q = static_cast<int>((in_unit + i) % kSlabInputs / 4);
+        hn::Store(LoadCodes<kFormat>(slab, q, v), DU8(), codes);
+        for (size_t j = 0; j < 4 && k + i + j < w.cols; ++j) {
+          const int code = codes[lane % kLanes * 4 + j] - kSpec.zero;
+          out[k + i + j] = scale * static_cast<float>(code) - min;
+        }
+      }
+    }
+  }
+}
+
+HWY_INLINE void UnpackRow(const PackedMatrix& w, size_t row, float* HWY_RESTRICT out) {
+  WithFormat(w.format, [&]<Format kFormat>() HWY_ATTR { UnpackRow<kFormat>(w, row, out); });
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace lapidary
+HWY_AFTER_NAMESPACE();
+
+#endif  // include guard

@@ -1,0 +1,95 @@
+// What all kernels share: vector tags, the properties of the target, exp and tanh.
+#if defined(LAPIDARY_KERNELS_SIMD_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef LAPIDARY_KERNELS_SIMD_INL_H_
+#undef LAPIDARY_KERNELS_SIMD_INL_H_
+#else
+#define LAPIDARY_KERNELS_SIMD_INL_H_
+#endif
+
+#include <cstddef>
+#include <cstdint>
+
+#include "hwy/highway.h"
+
+// Between the parameters and the body of a lambda that must become part of its caller's loop.
+#ifndef LAPIDARY_INLINE_LAMBDA
+#define LAPIDARY_INLINE_LAMBDA HWY_ATTR __attribute__((always_inline))
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace lapidary {
+namespace HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+static_assert(!HWY_HAVE_SCALABLE,
+              "Lapidary's register tiles need vectors of a size known to the compiler: "
+              "disable the SVE and RVV targets (HWY_DISABLED_TARGETS)");
+
+// Vectors are as wide as the target's, at most 512 bits: a panel of 16 outputs is 1, 2 or 4 of them.
+using DF = hn::CappedTag<float, 16>;
+using DI32 = hn::RebindToSigned<DF>;
+using DU32 = hn::RebindToUnsigned<DF>;
+using DI16 = hn::Repartition<int16_t, DF>;
+using DU16 = hn::Repartition<uint16_t, DF>;
+using DU8 = hn::Repartition<uint8_t, DF>;
+using DI8 = hn::Repartition<int8_t, DF>;
+using DBF16 = hn::Repartition<hwy::bfloat16_t, DF>;
+using VF = hn::Vec<DF>;
+using VI32 = hn::Vec<DI32>;
+using VI16 = hn::Vec<DI16>;
+using VU8 = hn::Vec<DU8>;
+using VBF16 = hn::Vec<DBF16>;
+
+inline constexpr size_t kLanes = HWY_MAX_LANES_D(DF);      // floats in a vector: 4, 8 or 16
+inline constexpr size_t kVectorBytes = kLanes * 4;
+
+// One instruction sums four products of unsigned and signed bytes into 32 bits (vpdpbusd, usdot).
+#if HWY_TARGET == HWY_AVX3_DL || HWY_TARGET == HWY_AVX3_ZEN4 || HWY_TARGET == HWY_AVX3_SPR
+inline constexpr bool kHasByteDot = true;
+#else
+inline constexpr bool kHasByteDot = false;
+#endif
+
+// One instruction sums two products of bf16 into f32 (vdpbf16ps, bfdot).
+inline constexpr bool kHasBF16Dot = HWY_NATIVE_DOT_BF16 != 0;
+
+// Whether there are 32 vector registers to hold a tile of sums, rather than 16.
+inline constexpr bool kManyRegisters = HWY_TARGET <= HWY_AVX3 || HWY_ARCH_ARM_A64;
+
+// Four consecutive activations (bytes), or two (words), in every 32-bit lane.
+HWY_INLINE VI32 Broadcast32(const void* p) {
+  int32_t bits;
+  hwy::CopyBytes<4>(p, &bits);
+  return hn::Set(DI32(), bits);
+}
+
+// e^x for x <= 88; 0 below -87.3 (where the result would be subnormal). Relative error < 2e-7: x is
+// split into n ln 2 + r with |r| <= ln 2 / 2, and e^r is its Taylor polynomial of degree 7.
+HWY_INLINE VF Exp(VF x) {
+  const DF d;
+  const DI32 di;
+  const auto underflow = hn::Lt(x, hn::Set(d, -87.3f));
+  x = hn::Min(x, hn::Set(d, 88.0f));
+  const VI32 n = hn::NearestInt(hn::Mul(x, hn::Set(d, 1.44269504f)));
+  const VF nf = hn::ConvertTo(d, n);
+  // ln 2 in two parts, so that the difference is exact.
+  VF r = hn::NegMulAdd(nf, hn::Set(d, 0.693145752f), x);
+  r = hn::NegMulAdd(nf, hn::Set(d, 1.42860677e-6f), r);
+  VF p = hn::Set(d, 1.0f / 5040);
+  p = hn::MulAdd(p, r, hn::Set(d, 1.0f / 720));
+  p = hn::MulAdd(p, r, hn::Set(d, 1.0f / 120));
+  p = hn::MulAdd(p, r, hn::Set(d, 1.0f / 24));
+  p = hn::MulAdd(p, r, hn::Set(d, 1.0f / 6));
+  p = hn::MulAdd(p, r, hn::Set(d, 0.5f));
+  p = hn::MulAdd(p, r, hn::Set(d, 1.0f));
+  p = hn::MulAdd(p, r, hn::Set(d, 1.0f));
+  const VF power = hn::BitCast(d, hn::ShiftLeft<23>(hn::Add(n, hn::Set(di, 127))));
+  return hn::IfThenZeroElse(underflow, hn::Mul(p, power));
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace lapidary
+HWY_AFTER_NAMESPACE();
+
+#endif  // include guard

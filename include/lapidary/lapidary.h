@@ -1,0 +1,40 @@
+// Lapidary: Gemma 3 on the CPU, cut to shape by the compiler. This is the list of what a program that runs
+// a model needs. A program that only reads, converts or tokenises includes those headers alone: they
+// compile without SIMD kernels.
+#ifndef LAPIDARY_LAPIDARY_H_
+#define LAPIDARY_LAPIDARY_H_
+
+// base
+#include "lapidary/base/progress.h"
+#include "lapidary/base/result.h"
+#include "lapidary/base/threads.h"
+#include "lapidary/version.h"
+// config
+#include "lapidary/config/config.h"
+#include "lapidary/config/models.h"
+#include "lapidary/config/precision.h"
+// text
+#include "lapidary/text/chat_template.h"
+#include "lapidary/text/tokenizer.h"
+#include "lapidary/text/utf8_stream.h"
+// weights
+#include "lapidary/weights/weight_file.h"
+// model and generate, compiled for the instruction set that the compiler was told (-march)
+#include "lapidary/generate/chat-inl.h"
+#include "lapidary/generate/generate-inl.h"
+#include "lapidary/generate/sampler-inl.h"
+#include "lapidary/model/model-inl.h"
+
+namespace lapidary {
+
+using HWY_STATIC_DISPATCH(Chat);
+using HWY_STATIC_DISPATCH(Generate);
+using HWY_STATIC_DISPATCH(Model);
+using HWY_STATIC_DISPATCH(Session);
+
+// Name of that instruction set, such as "AVX3_ZEN4".
+inline const char* StaticTargetName() { return hwy::TargetName(HWY_STATIC_TARGET); }
+
+}  // namespace lapidary
+
+#endif  // LAPIDARY_LAPIDARY_H_

@@ -1,0 +1,547 @@
+// The decoder's forward pass: token ids to logits.
+//
+// One step is one parallel region. Inside, the threads go through the layers together and meet at a barrier
+// after each stage; every stage divides its work among them by rows, by heads or by outputs.
+#if defined(LAPIDARY_MODEL_DECODER_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef LAPIDARY_MODEL_DECODER_INL_H_
+#undef LAPIDARY_MODEL_DECODER_INL_H_
+#else
+#define LAPIDARY_MODEL_DECODER_INL_H_
+#endif
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "lapidary/base/buffer.h"
+#include "lapidary/base/result.h"
+#include "lapidary/base/threads.h"
+#include "lapidary/config/models.h"
+#include "lapidary/config/precision.h"
+#include "lapidary/kernels/attention-inl.h"
+#include "lapidary/kernels/matmul-inl.h"
+#include "lapidary/kernels/norm-inl.h"
+#include "lapidary/kernels/quantize-inl.h"
+#include "lapidary/model/decoder_weights.h"
+#include "lapidary/model/kv_cache.h"
+#include "lapidary/model/rope-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace lapidary {
+namespace HWY_NAMESPACE {
+
+// Consecutive tokens of one session, appended to its cache by a step.
+struct Run {
+  KvCache* cache = nullptr;           // holds positions below `position`; memory reserved for the new ones
+  size_t position = 0;                // of ids[0]
+  std::span<const int32_t> ids;       // valid rows of the embedding
+  size_t first_logits = 0;            // logits are wanted for ids[first_logits] and following
+  float* logits = nullptr;            // [ids.size() - first_logits, vocabulary]; null if not wanted
+};
+
+template <ModelSpec M>
+class Decoder {
+  static_assert(CheckedModel<M>::kOk);
+  static constexpr Config kConfig = M::kConfig;
+  static constexpr size_t kLayers = kConfig.layers;
+  static constexpr size_t kWidth = kConfig.width;
+  static constexpr size_t kFfWidth = kConfig.ff_width;
+  static constexpr size_t kHeads = kConfig.heads;
+  static constexpr size_t kKvHeads = kConfig.kv_heads;
+  static constexpr size_t kGroup = kHeads / kKvHeads;
+  static constexpr size_t kHeadDim = kConfig.head_dim;
+  static constexpr size_t kVocabulary = kConfig.vocabulary;
+  static constexpr size_t kQkvWidth = (kHeads + 2 * kKvHeads) * kHeadDim;
+  static constexpr float kEpsilon = static_cast<float>(kConfig.norm_epsilon);
+  static_assert(kGroup <= kQueryTile, "at most 24 query heads may share a key/value head");
+
+  // Positions whose query heads fill one tile of attention.
+  static constexpr size_t kTilePositions = kQueryTile / kGroup;
+  // Rows of activations that a thread takes through a pair of panels at a time: 128 rows of 640 to 2048
+  // bytes stay in the second-level cache while all pairs pass over them.
+  static constexpr size_t kRowBlock = 128;
+
+ public:
+  // Steps take at most `max_rows` rows.
+  static Result<Decoder> Create(DecoderWeights weights, ThreadPool& pool, size_t max_rows) {
+    Decoder decoder(std::move(weights), pool, max_rows);
+    if (Status status = decoder.Allocate(); !status) return status.error();
+    return decoder;
+  }
+
+  size_t max_rows() const { return max_rows_; }
+  const DecoderWeights& weights() const { return weights_; }
+
+  // Appends the tokens of every run to its cache and writes the logits that are wanted. Preconditions: at
+  // most max_rows() tokens altogether, ids within the vocabulary, memory of the caches reserved.
+  // Fails only for want of memory, and then before anything was changed.
+  Status Step(std::span<const Run> runs, Precision precision) {
+    rows_.clear();
+    tasks_.clear();
+    logits_.clear();
+    for (const Run& run : runs) {
+      const size_t first_row = rows_.size();
+      for (size_t i = 0; i < run.ids.size(); ++i) {
+        if (run.logits != nullptr && i >= run.first_logits) {
+          logits_.push_back({rows_.size(), run.logits + (i - run.first_logits) * kVocabulary});
+        }
+        rows_.push_back({run.cache, run.position + i, run.ids[i]});
+      }
+      for (size_t i = 0; i < run.ids.size(); i += kTilePositions) {
+        const size_t positions = std::min(kTilePositions, run.ids.size() - i);
+        for (size_t kv_head = 0; kv_head < kKvHeads; ++kv_head) {
+          tasks_.push_back({kv_head, first_row + i, positions});
+        }
+      }
+    }
+    precision_ = rows_.size() <= kMemoryBoundRows ? Precision::kExact : precision;
+    if (Status status = PlanSplit(); !status) return status;
+
+    pool_->Run([this](size_t thread) HWY_ATTR {
+      Embed(thread);
+      for (size_t layer = 0; layer < kLayers; ++layer) {
+        pool_->Barrier();
+        ProjectQkv(thread, weights_.layers[layer]);
+        pool_->Barrier();
+        NormRotateStore(thread, layer);
+        pool_->Barrier();
+        Attend(thread, layer);
+        pool_->Barrier();
+        Project(thread, weights_.layers[layer].attention_out, attended_);
+        pool_->Barrier();
+        MergeAttention(thread, weights_.layers[layer]);
+        pool_->Barrier();
+        GateUp(thread, weights_.layers[layer]);
+        pool_->Barrier();
+        Project(thread, weights_.layers[layer].down, gated_);
+        pool_->Barrier();
+        MergeFeedForward(thread, layer);
+      }
+      pool_->Barrier();
+      Head(thread);
+    });
+    return {};
+  }
+
+ private:
+  struct Row {
+    KvCache* cache;
+    size_t position;
+    int32_t id;
+  };
+  struct LogitsRow {
+    size_t row;
+    float* out;  // [kVocabulary]
+  };
+  // The queries that share a key/value head, of consecutive positions of one session.
+  struct AttentionTask {
+    size_t kv_head;
+    size_t first_row;
+    size_t positions;  // at most kTilePositions
+  };
+  struct PageRange {
+    size_t begin, end;
+    size_t size() const { return end - begin; }
+  };
+
+  // What each thread has to itself.
+  struct ThreadScratch {
+    MatMulScratch matmul;
+    AttentionScratch attention;
+    HWY_ALIGN float block[2][kRowBlock * kPairOutputs];
+    HWY_ALIGN float page[kQueryTile * kHeadDim];
+    HWY_ALIGN float heads[kQueryTile * kHeadDim];
+    HWY_ALIGN float row[kWidth];
+    float page_max[kQueryTile], page_sum[kQueryTile];
+  };
+
+  // The partial softmax of one page of a task of one position.
+  struct Partial {
+    HWY_ALIGN float out[kGroup * kHeadDim];
+    float max[kGroup], sum[kGroup];
+  };
+
+  Decoder(DecoderWeights weights, ThreadPool& pool, size_t max_rows)
+      : weights_(std::move(weights)),
+        pool_(&pool),
+        max_rows_(max_rows),
+        local_rope_(kConfig.rope_base_local, 1.0, kHeadDim, kConfig.context),
+        global_rope_(kConfig.rope_base_global, kConfig.rope_factor_global, kHeadDim, kConfig.context) {}
+
+  Status Allocate() {
+    size_t bytes = 0;
+    const auto take = [&](size_t count, size_t element) {
+      const size_t at = bytes;
+      bytes += (count * element + 63) / 64 * 64;
+      return at;
+    };
+    const size_t n = max_rows_;
+    const size_t residual = take(n * kWidth, sizeof(float));
+    const size_t qkv = take(n * kQkvWidth, sizeof(float));
+    const size_t queries = take(n * kHeads * kHeadDim, sizeof(PairInput));
+    const size_t projected = take(n * kWidth, sizeof(float));
+    const size_t angles = take(n * 2 * kHeadDim, sizeof(float));
+    const size_t normed = take(ActivationBytes(n, kWidth), 1);
+    const size_t attended = take(ActivationBytes(n, kHeads * kHeadDim), 1);
+    const size_t gated = take(ActivationBytes(n, kFfWidth), 1);
+    const size_t scratch = take(pool_->size() * sizeof(ThreadScratch), 1);
+    Result<AlignedBuffer> memory = AlignedBuffer::Allocate(bytes, "the workspace of the decoder");
+    if (!memory) return memory.error();
+    memory_ = *std::move(memory);
+    const auto floats = [&](size_t at) { return reinterpret_cast<float*>(memory_.data() + at); };
+    residual_ = floats(residual);
+    qkv_ = floats(qkv);
+    queries_ = reinterpret_cast<PairInput*>(memory_.data() + queries);
+    projected_ = floats(projected);
+    angles_ = floats(angles);
+    normed_ = BindActivations(memory_.data() + normed, n, kWidth);
+    attended_ = BindActivations(memory_.data() + attended, n, kHeads * kHeadDim);
+    gated_ = BindActivations(memory_.data() + gated, n, kFfWidth);
+    scratch_ = reinterpret_cast<ThreadScratch*>(memory_.data() + scratch);
+
+    rows_.reserve(n);
+    logits_.reserve(n);
+    tasks_.reserve(n * kKvHeads);
+    first_items_.reserve(n * kKvHeads + 1);
+    return {};
+  }
+
+  // Decode has too few tasks to keep all threads busy: then the pages of a task are divided too.
+  Status PlanSplit() {
+    split_ = tasks_.size() < pool_->size();
+    for (const AttentionTask& task : tasks_) split_ = split_ && task.positions == 1;
+    if (!split_) return {};
+    first_items_.clear();
+    size_t items = 0;
+    for (const AttentionTask& task : tasks_) {
+      first_items_.push_back(items);
+      items += Pages(task, LayerKind::kGlobal).size();
+    }
+    first_items_.push_back(items);
+    if (items * sizeof(Partial) <= partials_.size()) return {};
+    // Twice what is needed: a growing conversation allocates rarely.
+    Result<AlignedBuffer> grown = AlignedBuffer::Allocate(2 * items * sizeof(Partial), "attention");
+    if (!grown) return grown.error();
+    partials_ = *std::move(grown);
+    return {};
+  }
+
+  // ---- Stages. Each writes its share of the rows or columns; `thread` says which. ----
+
+  Range MyPart(size_t count, size_t thread) const { return PartOf(count, thread, pool_->size()); }
+
+  // What the matrices that read an activation want, as a set of forms.
+  template <class... Matrices>
+  unsigned FormsFor(const Matrices&... w) const {
+    return (FormFor(w.format, precision_) | ...);
+  }
+
+  // residual = embedding * sqrt(width), and the input of the first layer.
+  void Embed(size_t thread) {
+    // The model was trained with the factor rounded to bf16.
+    const float factor = hwy::F32FromBF16(hwy::BF16FromF32(std::sqrt(static_cast<float>(kWidth))));
+    const Range part = MyPart(rows_.size(), thread);
+    for (size_t r = part.begin; r < part.end; ++r) {
+      float* residual = residual_ + r * kWidth;
+      UnpackRow(weights_.embedding, static_cast<size_t>(rows_[r].id), residual);
+      Scale(residual, kWidth, factor);
+      NormForAttention(thread, r, 0);
+      local_rope_.Row(rows_[r].position, Cosines(r, LayerKind::kLocal), Sines(r, LayerKind::kLocal));
+      global_rope_.Row(rows_[r].position, Cosines(r, LayerKind::kGlobal), Sines(r, LayerKind::kGlobal));
+    }
+  }
+
+  void NormForAttention(size_t thread, size_t r, size_t layer) {
+    const LayerWeights& w = weights_.layers[layer];
+    float* normed = scratch_[thread].row;
+    RmsNorm(residual_ + r * kWidth, w.attention_norm, kWidth, kEpsilon, normed);
+    StoreActivations(normed, 0, kWidth, FormsFor(w.q, w.k, w.v), precision_, normed_, r);
+  }
+
+  void ProjectQkv(size_t thread, const LayerWeights& w) {
+    const PackedMatrix* const matrices[] = {&w.q, &w.k, &w.v};
+    MatMul(thread, matrices, normed_, rows_.size(), precision_,
+           [this](size_t r, size_t column, const float* HWY_RESTRICT c, size_t count)
+               HWY_ATTR { hwy::CopyBytes(c, qkv_ + r * kQkvWidth + column, count * sizeof(float)); });
+  }
+
+  // Normalises and rotates queries and keys; keys and values go to the cache.
+  void NormRotateStore(size_t thread, size_t layer) {
+    const LayerWeights& w = weights_.layers[layer];
+    const LayerKind kind = KindOfLayer(kConfig, static_cast<int32_t>(layer));
+    const float query_scale =
+        1.0f / std::sqrt(static_cast<float>(kConfig.query_pre_attn_scalar));
+    constexpr size_t kVectors = kHeads + 2 * kKvHeads;
+    const Range part = MyPart(rows_.size() * kVectors, thread);
+    for (size_t i = part.begin; i < part.end; ++i) {
+      const size_t r = i / kVectors;
+      const size_t vector = i % kVectors;  // queries, keys, values
+      float* x = qkv_ + r * kQkvWidth + vector * kHeadDim;
+      if (vector < kHeads) {
+        RmsNorm(x, w.q_norm, kHeadDim, kEpsilon, x);
+        RotateHalves(Cosines(r, kind), Sines(r, kind), kHeadDim, query_scale, x);
+        StoreQuery(x, r, vector);
+        continue;
+      }
+      const size_t position = rows_[r].position;
+      const size_t page = position / kPageKeys;
+      const size_t slot = position % kPageKeys;
+      if (vector < kHeads + kKvHeads) {
+        RmsNorm(x, w.k_norm, kHeadDim, kEpsilon, x);
+        RotateHalves(Cosines(r, kind), Sines(r, kind), kHeadDim, 1.0f, x);
+        StoreKey(x, kHeadDim, slot, Keys(r, layer, vector - kHeads, page));
+      } else {
+        StoreValue(x, kHeadDim, slot, Values(r, layer, vector - kHeads - kKvHeads, page));
+      }
+    }
+  }
+
+  void Attend(size_t thread, size_t layer) {
+    const LayerKind kind = KindOfLayer(kConfig, static_cast<int32_t>(layer));
+    if (split_) return AttendSplit(thread, layer, kind);
+    // Later positions see more keys: dealing the tasks out in turn evens that out.
+    for (size_t i = thread; i < tasks_.size(); i += pool_->size()) {
+      const AttentionTask& task = tasks_[i];
+      ThreadScratch& scratch = scratch_[thread];
+      const size_t queries = task.positions * kGroup;
+      float max[kQueryTile];
+      float sum[kQueryTile] = {};
+      const PageRange pages = Pages(task, kind);
+      for (size_t page = pages.begin; page < pages.end; ++page) {
+        AttendTask(task, layer, kind, page, scratch.attention, scratch.page, scratch.page_max,
+                   scratch.page_sum);
+        for (size_t q = 0; q < queries; ++q) {
+          MergePage(scratch.page + q * kHeadDim, scratch.page_max[q], scratch.page_sum[q], kHeadDim,
+                    scratch.heads + q * kHeadDim, max[q], sum[q]);
+        }
+      }
+      for (size_t q = 0; q < queries; ++q) {
+        StoreHead(scratch.heads + q * kHeadDim, sum[q], layer, task.first_row + q / kGroup,
+                  task.kv_head * kGroup + q % kGroup);
+      }
+    }
+  }
+
+  // Attend for few queries: the threads divide the pages, meet, and divide the heads.
+  void AttendSplit(size_t thread, size_t layer, LayerKind kind) {
+    auto* partials = reinterpret_cast<Partial*>(partials_.data());
+    ThreadScratch& scratch = scratch_[thread];
+    size_t items = 0;
+    for (const AttentionTask& task : tasks_) items += Pages(task, kind).size();
+    const Range part = MyPart(items, thread);
+    size_t first = 0;  // item of the first page of the task
+    for (size_t t = 0; t < tasks_.size(); ++t) {
+      const PageRange pages = Pages(tasks_[t], kind);
+      for (size_t i = std::max(part.begin, first); i < std::min(part.end, first + pages.size()); ++i) {
+        Partial& partial = partials[first_items_[t] + (i - first)];
+        AttendTask(tasks_[t], layer, kind, pages.begin + (i - first), scratch.attention, partial.out,
+                   partial.max, partial.sum);
+      }
+      first += pages.size();
+    }
+    pool_->Barrier();
+    const Range heads = MyPart(tasks_.size() * kGroup, thread);
+    for (size_t i = heads.begin; i < heads.end; ++i) {
+      const AttentionTask& task = tasks_[i / kGroup];
+      const size_t g = i % kGroup;
+      float max = 0, sum = 0;
+      const size_t pages = Pages(task, kind).size();
+      for (size_t page = 0; page < pages; ++page) {
+        const Partial& partial = partials[first_items_[i / kGroup] + page];
+        MergePage(partial.out + g * kHeadDim, partial.max[g], partial.sum[g], kHeadDim, scratch.heads,
+                  max, sum);
+      }
+      StoreHead(scratch.heads, sum, layer, task.first_row, task.kv_head * kGroup + g);
+    }
+  }
+
+  void AttendTask(const AttentionTask& task, size_t layer, LayerKind kind, size_t page,
+                  AttentionScratch& scratch, float* HWY_RESTRICT out, float* HWY_RESTRICT max,
+                  float* HWY_RESTRICT sum) {
+    VisibleKeys visible[kQueryTile];
+    for (size_t p = 0; p < task.positions; ++p) {
+      for (size_t g = 0; g < kGroup; ++g) visible[p * kGroup + g] = Visible(task.first_row + p, kind);
+    }
+    AttendPage<kHeadDim>(Queries(task.kv_head, task.first_row), task.positions * kGroup,
+                         Keys(task.first_row, layer, task.kv_head, page),
+                         Values(task.first_row, layer, task.kv_head, page), page * kPageKeys, visible,
+                         scratch, out, max, sum);
+  }
+
+  // Divides the weighted sum of a head by the sum of its weights.
+  void StoreHead(float* HWY_RESTRICT head_out, float sum, size_t layer, size_t r, size_t head) {
+    Scale(head_out, kHeadDim, sum == 0.0f ? 0.0f : 1.0f / sum);
+    StoreActivations(head_out, head * kHeadDim, kHeadDim,
+                     FormsFor(weights_.layers[layer].attention_out), precision_, attended_, r);
+  }
+
+  // projected = x w^T, back to the width of the residual stream.
+  void Project(size_t thread, const PackedMatrix& w, const Activations& x) {
+    const PackedMatrix* const matrices[] = {&w};
+    MatMul(thread, matrices, x, rows_.size(), precision_,
+           [this](size_t r, size_t column, const float* HWY_RESTRICT c, size_t count)
+               HWY_ATTR { hwy::CopyBytes(c, projected_ + r * kWidth + column, count * sizeof(float)); });
+  }
+
+  void MergeAttention(size_t thread, const LayerWeights& w) {
+    const Range part = MyPart(rows_.size(), thread);
+    for (size_t r = part.begin; r < part.end; ++r) {
+      float* normed = scratch_[thread].row;
+      AddRmsNorm(projected_ + r * kWidth, w.post_attention_norm, kWidth, kEpsilon,
+                 residual_ + r * kWidth);
+      RmsNorm(residual_ + r * kWidth, w.ff_norm, kWidth, kEpsilon, normed);
+      StoreActivations(normed, 0, kWidth, FormsFor(w.gate, w.up), precision_, normed_, r);
+    }
+  }
+
+  // gated = gelu(gate) * up, quantised where it is made.
+  void GateUp(size_t thread, const LayerWeights& w) {
+    ThreadScratch& scratch = scratch_[thread];
+    const unsigned forms = FormsFor(w.down);
+    ForBlocks(thread, CountPairs(w.gate), rows_.size(), [&](size_t pair, size_t r0, size_t rows) HWY_ATTR {
+      MatMulPair(w.gate, pair, normed_, r0, rows, precision_, scratch.matmul, scratch.block[0]);
+      MatMulPair(w.up, pair, normed_, r0, rows, precision_, scratch.matmul, scratch.block[1]);
+      for (size_t r = 0; r < rows; ++r) {
+        float* gate = scratch.block[0] + r * kPairOutputs;
+        const float* up = scratch.block[1] + r * kPairOutputs;
+        for (size_t i = 0; i < kPairOutputs; i += kLanes) {
+          hn::Store(GeluTimes(hn::Load(DF(), gate + i), hn::Load(DF(), up + i)), DF(), gate + i);
+        }
+        StoreActivations(gate, pair * kPairOutputs, kPairOutputs, forms, precision_, gated_, r0 + r);
+      }
+    });
+  }
+
+  void MergeFeedForward(size_t thread, size_t layer) {
+    const Range part = MyPart(rows_.size(), thread);
+    for (size_t r = part.begin; r < part.end; ++r) {
+      AddRmsNorm(projected_ + r * kWidth, weights_.layers[layer].post_ff_norm, kWidth, kEpsilon,
+                 residual_ + r * kWidth);
+      if (layer + 1 < kLayers) NormForAttention(thread, r, layer + 1);
+    }
+    if (layer + 1 < kLayers || logits_.empty()) return;
+    pool_->Barrier();  // the residual rows that the head wants may be another thread's
+    const Range wanted = MyPart(logits_.size(), thread);
+    for (size_t i = wanted.begin; i < wanted.end; ++i) {
+      float* normed = scratch_[thread].row;
+      RmsNorm(residual_ + logits_[i].row * kWidth, weights_.final_norm, kWidth, kEpsilon, normed);
+      StoreActivations(normed, 0, kWidth, FormFor(weights_.embedding.format, Precision::kExact),
+                       Precision::kExact, normed_, i);
+    }
+  }
+
+  // logits = final_norm(residual) embedding^T, for the rows that are wanted.
+  void Head(size_t thread) {
+    const PackedMatrix* const matrices[] = {&weights_.embedding};
+    MatMul(thread, matrices, normed_, logits_.size(), Precision::kExact,
+           [this](size_t i, size_t column, const float* HWY_RESTRICT c, size_t count)
+               HWY_ATTR { hwy::CopyBytes(c, logits_[i].out + column, count * sizeof(float)); });
+  }
+
+  // ---- Helpers ----
+
+  // Calls f(pair, first row, rows) for this thread's share of `pairs` pairs of panels times row blocks.
+  template <class F>
+  void ForBlocks(size_t thread, size_t pairs, size_t rows, const F& f) {
+    const size_t row_blocks = (rows + kRowBlock - 1) / kRowBlock;
+    const Range part = MyPart(pairs * row_blocks, thread);
+    for (size_t i = part.begin; i < part.end; ++i) {
+      const size_t r0 = i / pairs * kRowBlock;
+      f(i % pairs, r0, std::min(kRowBlock, rows - r0));
+    }
+  }
+
+  // x[rows] times the transposes of several matrices side by side; store(row, column, values, count)
+  // receives up to 32 outputs of a row.
+  template <size_t kMatrices, class Store>
+  void MatMul(size_t thread, const PackedMatrix* const (&matrices)[kMatrices], const Activations& x,
+              size_t rows, Precision precision, const Store& store) {
+    ThreadScratch& scratch = scratch_[thread];
+    size_t pairs = 0;
+    for (const PackedMatrix* w : matrices) pairs += CountPairs(*w);
+    ForBlocks(thread, pairs, rows, [&](size_t pair, size_t r0, size_t count) HWY_ATTR {
+      size_t column = 0;
+      const PackedMatrix* const* w = matrices;
+      for (; pair >= CountPairs(**w); ++w) {
+        pair -= CountPairs(**w);
+        column += (*w)->rows;
+      }
+      MatMulPair(**w, pair, x, r0, count, precision, scratch.matmul, scratch.block[0]);
+      const size_t outputs = std::min(kPairOutputs, (*w)->rows - pair * kPairOutputs);
+      for (size_t r = 0; r < count; ++r) {
+        store(r0 + r, column + pair * kPairOutputs, scratch.block[0] + r * kPairOutputs, outputs);
+      }
+    });
+  }
+
+  // Causal, and on local layers within the window.
+  VisibleKeys Visible(size_t r, LayerKind kind) const {
+    constexpr size_t kWindow = kConfig.window;
+    const size_t last = rows_[r].position;
+    return {kind == LayerKind::kLocal && last >= kWindow ? last - kWindow + 1 : 0, last};
+  }
+
+  // The pages that any position of a task sees.
+  PageRange Pages(const AttentionTask& task, LayerKind kind) const {
+    const size_t last_row = task.first_row + task.positions - 1;
+    return {Visible(task.first_row, kind).first / kPageKeys,
+            Visible(last_row, kind).last / kPageKeys + 1};
+  }
+
+  hwy::bfloat16_t* Keys(size_t r, size_t layer, size_t kv_head, size_t page) {
+    return reinterpret_cast<hwy::bfloat16_t*>(rows_[r].cache->Keys(layer, kv_head, page));
+  }
+  hwy::bfloat16_t* Values(size_t r, size_t layer, size_t kv_head, size_t page) {
+    return reinterpret_cast<hwy::bfloat16_t*>(rows_[r].cache->Values(layer, kv_head, page));
+  }
+
+  // Queries of a key/value head, from a row on: [rows, kGroup, kHeadDim].
+  PairInput* Queries(size_t kv_head, size_t r) {
+    return queries_ + (kv_head * max_rows_ + r) * kGroup * kHeadDim;
+  }
+  void StoreQuery(const float* HWY_RESTRICT x, size_t r, size_t head) {
+    PairInput* to = Queries(head / kGroup, r) + head % kGroup * kHeadDim;
+    for (size_t i = 0; i < kHeadDim; i += kLanes) StoreInputs(hn::LoadU(DF(), x + i), to + i);
+  }
+
+  float* Cosines(size_t r, LayerKind kind) const {
+    return angles_ + (r * 2 + (kind == LayerKind::kGlobal)) * kHeadDim;
+  }
+  float* Sines(size_t r, LayerKind kind) const { return Cosines(r, kind) + kHeadDim / 2; }
+
+  DecoderWeights weights_;
+  ThreadPool* pool_;
+  size_t max_rows_;
+  RopeTable local_rope_, global_rope_;
+
+  // The current step.
+  Precision precision_ = Precision::kExact;
+  std::vector<Row> rows_;
+  std::vector<LogitsRow> logits_;
+  std::vector<AttentionTask> tasks_;
+  bool split_ = false;
+  std::vector<size_t> first_items_;  // of the partials of each task
+
+  AlignedBuffer memory_;
+  float* residual_ = nullptr;     // [rows, kWidth]
+  float* qkv_ = nullptr;          // [rows, kQkvWidth]: queries, keys, values
+  PairInput* queries_ = nullptr;  // [kKvHeads, max_rows, kGroup, kHeadDim]
+  float* projected_ = nullptr;    // [rows, kWidth]
+  float* angles_ = nullptr;       // [rows, 2 kinds of layer, cosines and sines, kHeadDim / 2]
+  Activations normed_;            // [rows, kWidth]
+  Activations attended_;          // [rows, kHeads * kHeadDim]
+  Activations gated_;             // [rows, kFfWidth]
+  ThreadScratch* scratch_ = nullptr;  // [threads]
+  AlignedBuffer partials_;
+};
+
+}  // namespace HWY_NAMESPACE
+}  // namespace lapidary
+HWY_AFTER_NAMESPACE();
+
+#endif  // include guard

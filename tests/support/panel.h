@@ -1,0 +1,89 @@
+// Reads packed panels one value at a time, straight from the description in quant.h.
+#ifndef LAPIDARY_TESTS_SUPPORT_PANEL_H_
+#define LAPIDARY_TESTS_SUPPORT_PANEL_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "lapidary/weights/quant.h"
+#include "tests/support/dequantize.h"
+
+namespace lapidary::testing {
+
+// The code of input `i` (0 .. 31) of row `r` in a slab.
+inline int SlabCode(int bits, const std::uint8_t* slab, std::size_t r, std::size_t i) {
+  const std::size_t quad = i / 4;
+  const std::size_t byte = 4 * r + i % 4;
+  if (bits == 8) return slab[64 * quad + byte];
+  int code = 0, shift = 0;
+  if (bits >= 4) {
+    code = slab[64 * (quad % 4) + byte] >> (quad < 4 ? 0 : 4) & 15;
+    slab += 4 * 64;
+    shift = 4;
+    bits -= 4;
+  }
+  if (bits >= 2) {
+    code |= (slab[64 * (quad / 4) + byte] >> (2 * (quad % 4)) & 3) << shift;
+    slab += 2 * 64;
+    shift += 2;
+    bits -= 2;
+  }
+  if (bits == 1) code |= (slab[byte] >> quad & 1) << shift;
+  return code;
+}
+
+// The value at (row, col); both may lie in the padding.
+inline float PanelValue(const PackedMatrix& matrix, std::size_t row, std::size_t col) {
+  const QuantSpec& spec = SpecOf(matrix.format);
+  const std::uint8_t* panel = matrix.panel(row / 16);
+  const std::size_t r = row % 16;
+  if (matrix.format == Format::kF32) {
+    float value;
+    DequantizeBlock(Format::kF32, panel + 64 * col + 4 * r, &value);
+    return value;
+  }
+  if (spec.is_float()) {
+    float value;
+    DequantizeBlock(matrix.format, panel + 64 * (col / 2) + 4 * r + 2 * (col % 2), &value);
+    return value;
+  }
+  const std::uint8_t* unit = panel + col / spec.unit_inputs() * spec.unit_bytes();
+  const std::size_t i = col % spec.unit_inputs();
+  const std::size_t group = i / static_cast<std::size_t>(spec.group);
+  const std::size_t groups = spec.unit_inputs() / static_cast<std::size_t>(spec.group);
+  float scale, min = 0;
+  const std::uint8_t* slabs = unit;
+  if (spec.scale == ScaleKind::kF16) {
+    scale = HalfToFloat(slabs + 2 * (16 * group + r));
+    slabs += 2 * 16 * groups;
+    if (spec.has_min) {
+      min = HalfToFloat(slabs + 2 * (16 * group + r));
+      slabs += 2 * 16 * groups;
+    }
+  } else {
+    scale = HalfToFloat(unit + 2 * r) * static_cast<float>(static_cast<std::int8_t>(unit[64 + 16 * group + r]));
+    slabs = unit + 64 + 16 * groups;
+    if (spec.has_min) {
+      min = HalfToFloat(unit + 32 + 2 * r) * static_cast<float>(slabs[16 * group + r]);
+      slabs += 16 * groups;
+    }
+  }
+  const std::uint8_t* slab = slabs + i / 32 * static_cast<std::size_t>(64 * spec.bits);
+  const int code = SlabCode(spec.bits, slab, r, i % 32);
+  return scale * static_cast<float>(code - spec.zero) - min;
+}
+
+// [rows, cols]
+inline std::vector<float> UnpackMatrix(const PackedMatrix& matrix) {
+  std::vector<float> values;
+  values.reserve(matrix.rows * matrix.cols);
+  for (std::size_t row = 0; row < matrix.rows; ++row) {
+    for (std::size_t col = 0; col < matrix.cols; ++col) values.push_back(PanelValue(matrix, row, col));
+  }
+  return values;
+}
+
+}  // namespace lapidary::testing
+
+#endif  // LAPIDARY_TESTS_SUPPORT_PANEL_H_
