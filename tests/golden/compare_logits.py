@@ -66,7 +66,8 @@ def main():
             our_nll -= b[ids[position + 1]]
 
     if args.rows:
-        args.rows.write_text("".join(f"{i} {k:.6e} {s}\n" for i, (k, s) in enumerate(zip(divergences, same))))
+        lines = (f"{i} {k:.6e} {s}\n" for i, (k, s) in enumerate(zip(divergences, same)))
+        args.rows.write_text("".join(lines))
     following = max(1, len(ids) - 1)
     result = {
         "rows": len(ids),
@@ -86,7 +87,8 @@ def main():
     print(f"max KL(ref||ours)     {result['max_kl']:.3e} at row {result['max_kl_row']}")
     print(f"top-1 agreement       {100 * result['top1_agreement']:.2f} %")
     print(f"max top-10 difference {result['max_top10_difference']:.3e}")
-    print(f"perplexity ref / ours {result['perplexity_reference']:.4f} / {result['perplexity_ours']:.4f}")
+    print(f"perplexity of ref     {result['perplexity_reference']:.4f}")
+    print(f"perplexity of ours    {result['perplexity_ours']:.4f}")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@
 GGUF is the published gemma-3-270m-q4_k_m.gguf. Writes, beside this script,
 
     texts/NAME.ids    the ids of texts/NAME.txt, <bos> first, as sentencepiece splits the text
-    real_270m.json    top ids, log-probabilities and greedy continuations (see README.md)
+    real_270m.json    top ids, log-probabilities and greedy continuations (fields: RealText and
+                      RealGreedy of tests/support/golden.h)
 
 and, with --logits, DIR/NAME.f32: the logits of every position, little-endian float32
 [ids, vocabulary], about 430 MB for each text, for compare_logits.py. They are not committed.
@@ -45,7 +46,7 @@ TOP = 5
 BOS = 2
 
 
-# --- Tokenizer ------------------------------------------------------------------------------------
+# ---- Tokenizer ----
 
 
 def varint(value):
@@ -103,7 +104,7 @@ def sentencepiece_processor(reader):
     return processor
 
 
-# --- Model ----------------------------------------------------------------------------------------
+# ---- Model ----
 
 
 def bf16(value):
@@ -229,9 +230,11 @@ def dump_json(path, value):
         if flat or row or not isinstance(value, (list, dict)):
             return json.dumps(value, ensure_ascii=False, separators=(", ", ": "))
         if isinstance(value, list):
-            return "[\n" + ",\n".join(pad + text(v, indent + 1) for v in value) + "\n" + " " * indent + "]"
-        items = (f"{pad}{json.dumps(k)}: {text(v, indent + 1)}" for k, v in value.items())
-        return "{\n" + ",\n".join(items) + "\n" + " " * indent + "}"
+            items, brackets = [pad + text(v, indent + 1) for v in value], "[]"
+        else:
+            items = [f"{pad}{json.dumps(k)}: {text(v, indent + 1)}" for k, v in value.items()]
+            brackets = "{}"
+        return brackets[0] + "\n" + ",\n".join(items) + "\n" + " " * indent + brackets[1]
 
     path.write_text(text(value, 0) + "\n", encoding="utf-8")
 
@@ -264,7 +267,7 @@ def main():
         )
     expected = " the capital of the country of France. It is the largest city in France"
     if not result["greedy"][0]["new_text"].startswith(expected):
-        sys.exit("the continuation of the first prompt is not the known one: is the model loaded right?")
+        sys.exit("the first prompt has not the known continuation: is the model loaded right?")
 
     for name in TEXTS:
         text = (HERE / "texts" / f"{name}.txt").read_bytes().decode("utf-8")

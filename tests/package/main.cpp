@@ -1,17 +1,17 @@
 #include <lapidary/lapidary.h>
-#include <lapidary/version.h>
 
 #include <iostream>
+#include <string_view>
 
-std::string SecondFile();
+int SecondFile();
 
 int main() {
-  // Opens nothing, so that the program needs no model, but links all that opening a model needs.
-  const auto file = lapidary::WeightFile::Open("there is no such file");
-  if (file) return 1;
+  // Opens nothing, so that the program needs no model, but links all that running a model needs.
+  const auto model = lapidary::Model<lapidary::Gemma3_270M>::Open("there is no such file");
+  if (model) return 1;
   std::cout << "Lapidary " << lapidary::kVersion.major_version << '.'
-            << lapidary::kVersion.minor_version << ", " << hwy::TargetName(HWY_STATIC_TARGET)
-            << ": " << file.error().message << '\n'
-            << SecondFile() << '\n';
-  return 0;
+            << lapidary::kVersion.minor_version << ": " << model.error().message << '\n'
+            << "main.cpp is compiled for " << lapidary::StaticTargetName() << '\n';
+  if (std::string_view(lapidary::StaticTargetName()) != hwy::TargetName(HWY_STATIC_TARGET)) return 1;
+  return SecondFile();
 }

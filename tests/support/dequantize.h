@@ -1,5 +1,5 @@
-// What the blocks of a source file mean, in plain scalar code written from the definitions of the formats
-// (ggml's ggml-common.h and ggml-quants.c) and independent of the library: the truth of the tests.
+// What the blocks of a source file mean, in plain scalar code written from the definitions of the
+// formats (ggml-common.h and ggml-quants.c of ggml), independent of the library: the tests' truth.
 #ifndef LAPIDARY_TESTS_SUPPORT_DEQUANTIZE_H_
 #define LAPIDARY_TESTS_SUPPORT_DEQUANTIZE_H_
 
@@ -19,7 +19,8 @@ inline float HalfToFloat(const std::uint8_t* bytes) {
   const unsigned bits = bytes[0] | bytes[1] << 8;
   const int exponent = bits >> 10 & 31;
   const float mantissa = static_cast<float>(bits & 1023);
-  float magnitude = exponent == 0 ? std::ldexp(mantissa, -24) : std::ldexp(mantissa + 1024, exponent - 25);
+  float magnitude =
+      exponent == 0 ? std::ldexp(mantissa, -24) : std::ldexp(mantissa + 1024, exponent - 25);
   if (exponent == 31) {
     magnitude = mantissa == 0 ? std::numeric_limits<float>::infinity()
                               : std::numeric_limits<float>::quiet_NaN();
@@ -37,11 +38,18 @@ inline float BrainToFloat(const std::uint8_t* bytes) {
 // One block into spec.source_block values.
 inline void DequantizeBlock(Format format, const std::uint8_t* b, float* y) {
   switch (format) {
-    case Format::kF32: std::memcpy(y, b, 4); break;
-    case Format::kF16: *y = HalfToFloat(b); break;
-    case Format::kBF16: *y = BrainToFloat(b); break;
+    case Format::kF32:
+      std::memcpy(y, b, 4);
+      break;
+    case Format::kF16:
+      *y = HalfToFloat(b);
+      break;
+    case Format::kBF16:
+      *y = BrainToFloat(b);
+      break;
     case Format::kQ8_0:
-      for (int i = 0; i < 32; ++i) y[i] = HalfToFloat(b) * static_cast<float>(static_cast<std::int8_t>(b[2 + i]));
+      for (int i = 0; i < 32; ++i)
+        y[i] = HalfToFloat(b) * static_cast<float>(static_cast<std::int8_t>(b[2 + i]));
       break;
     case Format::kQ4_0:
       for (int i = 0; i < 32; ++i) {
@@ -75,7 +83,8 @@ inline void DequantizeBlock(Format format, const std::uint8_t* b, float* y) {
         const int low = quarter < 2 ? byte & 15 : byte >> 4;
         const int high = b[128 + 32 * half + l] >> (2 * quarter) & 3;
         const int scale = static_cast<std::int8_t>(b[192 + i / 16]);
-        y[i] = HalfToFloat(b + 208) * static_cast<float>(scale) * static_cast<float>((low | high << 4) - 32);
+        y[i] = HalfToFloat(b + 208) * static_cast<float>(scale) *
+               static_cast<float>((low | high << 4) - 32);
       }
       break;
   }
@@ -106,14 +115,24 @@ std::vector<std::uint8_t> RandomBlocks(Format format, std::size_t values, Random
   };
   for (std::size_t at = 0; at < blocks.size(); at += size) {
     switch (format) {
-      case Format::kF32: blocks[at + 3] = static_cast<std::uint8_t>((blocks[at + 3] & 0x80) | 0x3F); break;
-      case Format::kBF16: blocks[at + 1] = static_cast<std::uint8_t>((blocks[at + 1] & 0x80) | 0x3F); break;
+      case Format::kF32:
+        blocks[at + 3] = static_cast<std::uint8_t>((blocks[at + 3] & 0x80) | 0x3F);
+        break;
+      case Format::kBF16:
+        blocks[at + 1] = static_cast<std::uint8_t>((blocks[at + 1] & 0x80) | 0x3F);
+        break;
       case Format::kF16:
       case Format::kQ8_0:
       case Format::kQ4_0:
-      case Format::kQ5_0: tame_half(at); break;
-      case Format::kQ4_K: tame_half(at), tame_half(at + 2); break;
-      case Format::kQ6_K: tame_half(at + 208); break;
+      case Format::kQ5_0:
+        tame_half(at);
+        break;
+      case Format::kQ4_K:
+        tame_half(at), tame_half(at + 2);
+        break;
+      case Format::kQ6_K:
+        tame_half(at + 208);
+        break;
     }
   }
   return blocks;

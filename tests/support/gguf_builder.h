@@ -1,5 +1,5 @@
-// Writes GGUF files in memory, right ones and wrong ones: nothing is checked, every field of the header can
-// be set to nonsense.
+// Writes GGUF files in memory, right ones and wrong ones: nothing is checked, every field of the
+// header can be set to nonsense.
 #ifndef LAPIDARY_TESTS_SUPPORT_GGUF_BUILDER_H_
 #define LAPIDARY_TESTS_SUPPORT_GGUF_BUILDER_H_
 
@@ -150,20 +150,24 @@ void AddTensor(GgufBuilder& builder, const std::string& name, std::vector<std::u
                Format format, Random& random) {
   std::size_t values = 1;
   for (const std::uint64_t dim : dims) values *= dim;
-  builder.tensors.push_back({name, std::move(dims), static_cast<std::uint32_t>(format),
-                             RandomBlocks(format, values, random), {}});
+  builder.tensors.push_back({name,
+                             std::move(dims),
+                             static_cast<std::uint32_t>(format),
+                             RandomBlocks(format, values, random),
+                             {}});
 }
 
 // Pieces of a vocabulary that has all six types; some are not ASCII, one is empty.
 inline std::vector<std::string> SomePieces(std::size_t count) {
-  std::vector<std::string> pieces = {"<pad>", "<eos>", "<bos>", "<unk>", "\n\n", "\xE2\x96\x81the", "<0x0A>", ""};
+  std::vector<std::string> pieces = {"<pad>", "<eos>",           "<bos>",  "<unk>",
+                                     "\n\n",  "\xE2\x96\x81the", "<0x0A>", ""};
   while (pieces.size() < count) pieces.push_back(StrCat("piece", pieces.size()));
   pieces.resize(count);
   return pieces;
 }
 
-// A whole Gemma 3 model of any shape with random weights: `matrices` in their format, norms in f32. The
-// formats must allow the widths (256 for the K formats).
+// A whole Gemma 3 model of any shape with random weights: `matrices` in their format, norms in f32.
+// The formats must allow the widths (256 for the K formats).
 inline GgufBuilder BuildGemma(const Config& c, Format matrices, std::uint32_t seed = 1) {
   std::mt19937 random(seed);
   GgufBuilder b;
@@ -205,8 +209,9 @@ inline GgufBuilder BuildGemma(const Config& c, Format matrices, std::uint32_t se
   b.SetArray("tokenizer.ggml.token_type", types);
 
   const auto matrix = [&](const std::string& name, std::int32_t rows, std::int32_t cols) {
-    AddTensor(b, name + ".weight", {static_cast<std::uint64_t>(cols), static_cast<std::uint64_t>(rows)},
-              matrices, random);
+    AddTensor(b, name + ".weight",
+              {static_cast<std::uint64_t>(cols), static_cast<std::uint64_t>(rows)}, matrices,
+              random);
   };
   const auto vector = [&](const std::string& name, std::int32_t size) {
     AddTensor(b, name + ".weight", {static_cast<std::uint64_t>(size)}, Format::kF32, random);

@@ -62,7 +62,8 @@ inline float PanelValue(const PackedMatrix& matrix, std::size_t row, std::size_t
       slabs += 2 * 16 * groups;
     }
   } else {
-    scale = HalfToFloat(unit + 2 * r) * static_cast<float>(static_cast<std::int8_t>(unit[64 + 16 * group + r]));
+    scale = HalfToFloat(unit + 2 * r) *
+            static_cast<float>(static_cast<std::int8_t>(unit[64 + 16 * group + r]));
     slabs = unit + 64 + 16 * groups;
     if (spec.has_min) {
       min = HalfToFloat(unit + 32 + 2 * r) * static_cast<float>(slabs[16 * group + r]);
@@ -79,7 +80,8 @@ inline std::vector<float> UnpackMatrix(const PackedMatrix& matrix) {
   std::vector<float> values;
   values.reserve(matrix.rows * matrix.cols);
   for (std::size_t row = 0; row < matrix.rows; ++row) {
-    for (std::size_t col = 0; col < matrix.cols; ++col) values.push_back(PanelValue(matrix, row, col));
+    for (std::size_t col = 0; col < matrix.cols; ++col)
+      values.push_back(PanelValue(matrix, row, col));
   }
   return values;
 }

@@ -207,6 +207,8 @@ TEST_CASE("a small vocabulary: merges by score, bytes for the rest, no space add
         Ids{HandMade::kFirstByte + 0xC3, HandMade::kFirstByte + 0xA9});
   CHECK(tokenizer.Encode(std::string_view("a\0b", 3)) == Ids{a, HandMade::kFirstByte, a + 1});
   CHECK(tokenizer.Decode(tokenizer.Encode("  abc d\xC3\xA9 ")) == "  abc d\xC3\xA9 ");
+  // Two bytes of a character that has three are one U+FFFD.
+  CHECK(tokenizer.Decode(tokenizer.Encode("a\xE2\x82")) == "a\xEF\xBF\xBD");
 }
 
 TEST_CASE("a piece's text decides what it is, the file's type does not") {
@@ -250,6 +252,10 @@ TEST_CASE("control pieces in text: the longest one wins, whatever it begins with
   CHECK(tokenizer.EncodeWithControl("<bos>a<unk>") == Ids{kBos, a, kUnk});
   CHECK(tokenizer.EncodeWithControl("<unused10><unused1>") == Ids{14, 5});
   CHECK(tokenizer.EncodeWithControl("<bo").size() == 3);
+  CHECK(tokenizer.EncodePrompt("a") == Ids{kBos, a});
+  CHECK(tokenizer.EncodePrompt("<bos>a<bos>") == Ids{kBos, a, kBos});
+  CHECK(tokenizer.EncodePrompt("<bos><bos>") == Ids{kBos});
+  CHECK(tokenizer.EncodePrompt("") == Ids{kBos});
 }
 
 TEST_CASE("a long text is cut where nothing changes") {

@@ -35,7 +35,8 @@ struct Packed {
   PackedMatrix matrix;
 };
 
-Packed Pack(Format format, const std::vector<std::uint8_t>& source, std::size_t rows, std::size_t cols) {
+Packed Pack(Format format, const std::vector<std::uint8_t>& source, std::size_t rows,
+            std::size_t cols) {
   Packed packed;
   packed.matrix = {.format = format, .rows = rows, .cols = cols, .data = nullptr};
   packed.bytes.assign(packed.matrix.bytes(), 0xEE);
@@ -124,7 +125,8 @@ TEST_CASE("packed sizes stay close to those of the source") {
 
 TEST_CASE("widening to f32 is exact for all 65536 values of both 16-bit formats") {
   for (std::uint32_t bits = 0; bits < 65536; ++bits) {
-    const std::uint8_t bytes[2] = {static_cast<std::uint8_t>(bits), static_cast<std::uint8_t>(bits >> 8)};
+    const std::uint8_t bytes[2] = {static_cast<std::uint8_t>(bits),
+                                   static_cast<std::uint8_t>(bits >> 8)};
     for (const Format format : {Format::kF16, Format::kBF16}) {
       const float wide = WidenToFloat(format, bytes);
       const float expected = Dequantize(format, bytes)[0];

@@ -1,4 +1,4 @@
-// Checked arithmetic and a bounded reader: the two things that every parser of untrusted bytes needs.
+// Checked arithmetic and a bounded reader: what every parser of untrusted bytes needs.
 #ifndef LAPIDARY_BASE_BYTES_H_
 #define LAPIDARY_BASE_BYTES_H_
 
@@ -31,7 +31,8 @@ constexpr std::optional<std::uint64_t> CheckedMultiply(std::uint64_t a, std::uin
   return a * b;
 }
 
-constexpr std::optional<std::uint64_t> CheckedAlignUp(std::uint64_t value, std::uint64_t alignment) {
+constexpr std::optional<std::uint64_t> CheckedAlignUp(std::uint64_t value,
+                                                      std::uint64_t alignment) {
   const std::uint64_t rest = value % alignment;
   return rest == 0 ? std::optional(value) : CheckedAdd(value, alignment - rest);
 }
@@ -72,8 +73,8 @@ inline std::string Printable(std::string_view text) {
   return text.size() > kLongest ? result + "..." : result;
 }
 
-// Walks forward over bytes that it does not own. Every step checks what remains; a step that does not
-// fit returns false and moves nothing.
+// Walks forward over bytes that it does not own. Every step checks what remains; a step that does
+// not fit returns false and moves nothing.
 class ByteReader {
  public:
   explicit ByteReader(std::span<const std::uint8_t> bytes) : bytes_(bytes) {}

@@ -1,5 +1,5 @@
-// Files as the library needs them: a read-only view of a whole file, and an output that appears under
-// its name only when it is complete.
+// Files as the library needs them: a read-only view of a whole file, and an output that appears
+// under its name only when it is complete.
 #ifndef LAPIDARY_BASE_FILE_H_
 #define LAPIDARY_BASE_FILE_H_
 
@@ -32,10 +32,10 @@ namespace lapidary {
 
 // How the bytes of a file become readable.
 enum class LoadMode {
-  // The file is mapped: opening costs nothing, programs that open the same file share its memory, and
-  // pages are read when they are first touched. The price: if somebody cuts the file short or its
-  // disk disappears while it is in use, touching a lost page ends the program with SIGBUS. Files
-  // should be replaced by renaming a new one over them, never rewritten in place.
+  // The file is mapped: opening costs nothing, programs that open the same file share its memory,
+  // and pages are read when they are first touched. The price: if somebody cuts the file short or
+  // its disk disappears while it is in use, touching a lost page ends the program with SIGBUS.
+  // Files should be replaced by renaming a new one over them, never rewritten in place.
   kMap,
   // The file is read into memory of this program, on huge pages where the system has them.
   kCopy,
@@ -87,8 +87,8 @@ class InputFile {
     if (mapping_ != nullptr) ::munmap(mapping_, size_);
   }
 
-  // Errors name the path: kNotFound, kIo (a directory, a device, no permission), kCorrupt (empty, or
-  // cut short while it was read), kOutOfMemory.
+  // Errors name the path: kNotFound, kIo (a directory, a device, no permission), kCorrupt (empty,
+  // or cut short while it was read), kOutOfMemory.
   static Result<InputFile> Open(const std::filesystem::path& path, LoadMode mode = LoadMode::kMap) {
     // Without O_NONBLOCK, opening a named pipe would wait for a writer.
     internal::Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
@@ -121,8 +121,9 @@ class InputFile {
       if (got < 0 && errno == EINTR) continue;
       if (got < 0) return internal::SystemError("read", path, errno);
       if (got == 0) {
-        return MakeError(ErrorCode::kCorrupt, path.string(), " was cut short while it was read: expected ",
-                         input.size_, " bytes, found ", done);
+        return MakeError(ErrorCode::kCorrupt, path.string(),
+                         " was cut short while it was read: expected ", input.size_,
+                         " bytes, found ", done);
       }
       done += static_cast<std::size_t>(got);
     }
@@ -136,9 +137,10 @@ class InputFile {
     return {copy_.data(), copy_.size()};
   }
 
-  // Tells the system that a part of a mapped file has been used up: its pages leave the resident memory
-  // of this program (they stay in the system's cache, and touching them again is correct, only slower).
-  // `part` must lie inside bytes(). Several threads may call it. Does nothing for a copy.
+  // Tells the system that a part of a mapped file has been used up: its pages leave the resident
+  // memory of this program (they stay in the system's cache, and touching them again is correct,
+  // only slower). `part` must lie inside bytes(). Several threads may call it. Does nothing for a
+  // copy.
   void Release(std::span<const std::uint8_t> part) const {
     if (mapping_ == nullptr || part.empty()) return;
     const std::size_t page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
@@ -159,9 +161,9 @@ class InputFile {
   std::size_t size_ = 0;
 };
 
-// A file under construction. The bytes go to `name.partial-XXXXXXXX` beside the target; Commit renames
-// it, so that the target holds either what it held before or the complete new file. Destroying an
-// output that was not committed removes the partial file.
+// A file under construction. The bytes go to `name.partial-XXXXXXXX` beside the target; Commit
+// renames it, so that the target holds either what it held before or the complete new file.
+// Destroying an output that was not committed removes the partial file.
 class OutputFile {
  public:
   OutputFile(OutputFile&& other) noexcept { *this = std::move(other); }
@@ -218,8 +220,7 @@ class OutputFile {
   Status WriteAt(std::uint64_t offset, std::span<const std::uint8_t> bytes) {
     while (!bytes.empty()) {
       const std::size_t want = std::min<std::size_t>(bytes.size(), std::size_t{1} << 30);
-      const ssize_t put =
-          ::pwrite(file_.get(), bytes.data(), want, static_cast<off_t>(offset));
+      const ssize_t put = ::pwrite(file_.get(), bytes.data(), want, static_cast<off_t>(offset));
       if (put < 0 && errno == EINTR) continue;
       if (put <= 0) return WriteError(put < 0 ? errno : ENOSPC, bytes.size());
       bytes = bytes.subspan(static_cast<std::size_t>(put));
@@ -244,7 +245,8 @@ class OutputFile {
   OutputFile() = default;
 
   Error WriteError(int number, std::uint64_t bytes) const {
-    if (number != ENOSPC && number != EDQUOT) return internal::SystemError("write", target_, number);
+    if (number != ENOSPC && number != EDQUOT)
+      return internal::SystemError("write", target_, number);
     std::error_code ignored;
     const std::filesystem::space_info space =
         std::filesystem::space(target_.has_parent_path() ? target_.parent_path() : ".", ignored);

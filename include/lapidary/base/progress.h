@@ -14,8 +14,8 @@ struct Progress {
   std::uint64_t total = 0;
 };
 
-// Called on the thread that called the operation. Returning false cancels: the operation then returns
-// kCancelled and leaves nothing behind.
+// Called on the thread that called the operation. Returning false cancels: the operation then
+// returns kCancelled and leaves nothing behind.
 using ProgressCallback = std::function<bool(const Progress&)>;
 
 }  // namespace lapidary

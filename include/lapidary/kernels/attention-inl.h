@@ -28,8 +28,8 @@ HWY_BEFORE_NAMESPACE();
 namespace lapidary {
 namespace HWY_NAMESPACE {
 
-// Query rows (heads of a group times positions) that are computed together.
-inline constexpr size_t kQueryTile = 24;
+// Query rows (heads of a group times positions) that are computed together: whole tiles of PairTile.
+inline constexpr size_t kQueryTile = kManyRegisters ? 24 : 20;
 
 // Writes the key of one position into its place in a page of keys, [kPageBlocks][head_dim / 2][16][2].
 HWY_INLINE void StoreKey(const float* HWY_RESTRICT key, size_t head_dim, size_t slot,

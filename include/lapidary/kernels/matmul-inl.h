@@ -36,7 +36,7 @@ inline constexpr size_t kTilesPerPair = kPairOutputs / kTileOutputs;
 // Rows of a register tile. 16 registers: 4 rows x 2 vectors of integer sums leave room for the weights and
 // a broadcast; 32 registers hold 6 x 2 sums of integers and of floats.
 inline constexpr size_t kTileRows = kManyRegisters ? 6 : 4;
-inline constexpr size_t kFloatTileRows = kManyRegisters ? 12 : 6;
+inline constexpr size_t kFloatTileRows = kManyRegisters ? 12 : 5;
 
 // Steps of so few rows wait for memory, not for arithmetic: they use the kExact form of activations,
 // whatever precision was asked for.
@@ -59,7 +59,6 @@ namespace matmul {
 
 // Sources of codes for DotGroup: (quad of the group, vector) -> bytes.
 struct ScratchCodes {
-  static constexpr bool kConstantQuads = false;
   const uint8_t* HWY_RESTRICT codes;  // [quads, 2 vectors]
   HWY_INLINE VU8 operator()(int q, size_t v) const {
     return hn::Load(DU8(), codes + (static_cast<size_t>(q) * 2 + v) * kVectorBytes);
@@ -67,7 +66,6 @@ struct ScratchCodes {
 };
 template <Format kFormat>
 struct SlabCodes {
-  static constexpr bool kConstantQuads = true;
   const uint8_t* HWY_RESTRICT slab;
   int first_quad;
   HWY_INLINE VU8 operator()(int q, size_t v) const {
@@ -95,18 +93,6 @@ constexpr GroupTraits TraitsOf(const QuantSpec& spec, Precision precision) {
   return {form, spec.group, spec.has_min, narrow ? QuadsIn16Bits(spec.bits, spec.group) : 0};
 }
 
-// Calls step(q) for every quad. Codes that are cut out of bit planes need q as a constant; codes from the
-// scratch are better left in a loop: unrolled, g++ 12 hoists all products above the sums and spills them
-// (60 instead of 93 GOP/s).
-template <class Codes, class Step>
-HWY_INLINE void ForQuads(int begin, int end, const Step& step) {
-  if constexpr (Codes::kConstantQuads) {
-    HWY_UNROLL(8) for (int q = begin; q < end; ++q) step(q);
-  } else {
-    HWY_UNROLL(1) for (int q = begin; q < end; ++q) step(q);
-  }
-}
-
 template <size_t kRows, size_t kVecs, class V>
 HWY_INLINE void SetZero(V (&sums)[kRows][kVecs]) {
   HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) {
@@ -126,30 +112,35 @@ HWY_INLINE void DotGroup(const Codes& codes, const Activations& x, size_t row, s
   const DI8 d8;
   const size_t x0 = row * x.stride + k;
   if constexpr (kForm == kFormBytes && kHasByteDot) {
-    ForQuads<Codes>(0, kQuads, [&](int q) LAPIDARY_INLINE_LAMBDA {
-      HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) {
-        const VU8 w = codes(q, v);
-        HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) {
-          const auto a = hn::BitCast(d8, Broadcast32(x.bytes + x0 + r * x.stride + q * 4));
-          sum[r][v] = hn::SumOfMulQuadAccumulate(d32, w, a, sum[r][v]);
+    HWY_UNROLL(8) for (int q = 0; q < kQuads; ++q) {
+      VU8 w[kVecs];
+      HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) w[v] = codes(q, v);
+      HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) {
+        const auto a = hn::BitCast(d8, Broadcast32(x.bytes + x0 + r * x.stride + q * 4));
+        HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) {
+          sum[r][v] = hn::SumOfMulQuadAccumulate(d32, w[v], a, sum[r][v]);
+          KeepInRegister(sum[r][v]);
         }
       }
-    });
+    }
   } else if constexpr (kForm == kFormPlanes) {
     VI32 high[kRows][kVecs];
     SetZero(high);
-    ForQuads<Codes>(0, kQuads, [&](int q) LAPIDARY_INLINE_LAMBDA {
-      HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) {
-        const VU8 w = codes(q, v);
-        HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) {
-          const size_t at = x0 + r * x.stride + q * 4;
-          const auto a_high = hn::BitCast(d8, Broadcast32(x.bytes + at));
-          const auto a_low = hn::BitCast(d8, Broadcast32(x.low + at));
-          high[r][v] = hn::SumOfMulQuadAccumulate(d32, w, a_high, high[r][v]);
-          sum[r][v] = hn::SumOfMulQuadAccumulate(d32, w, a_low, sum[r][v]);
+    HWY_UNROLL(8) for (int q = 0; q < kQuads; ++q) {
+      VU8 w[kVecs];
+      HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) w[v] = codes(q, v);
+      HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) {
+        const size_t at = x0 + r * x.stride + q * 4;
+        const auto a_high = hn::BitCast(d8, Broadcast32(x.bytes + at));
+        const auto a_low = hn::BitCast(d8, Broadcast32(x.low + at));
+        HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) {
+          high[r][v] = hn::SumOfMulQuadAccumulate(d32, w[v], a_high, high[r][v]);
+          sum[r][v] = hn::SumOfMulQuadAccumulate(d32, w[v], a_low, sum[r][v]);
+          KeepInRegister(high[r][v]);
+          KeepInRegister(sum[r][v]);
         }
       }
-    });
+    }
     HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) {
       HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) {
         sum[r][v] = hn::Add(sum[r][v], hn::ShiftLeft<8>(high[r][v]));
@@ -161,15 +152,17 @@ HWY_INLINE void DotGroup(const Codes& codes, const Activations& x, size_t row, s
     HWY_UNROLL(8) for (int q0 = 0; q0 < kQuads; q0 += kStep) {
       VI16 narrow[kRows][kVecs];
       SetZero(narrow);
-      ForQuads<Codes>(q0, q0 + kStep, [&](int q) LAPIDARY_INLINE_LAMBDA {
-        HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) {
-          const VU8 w = codes(q, v);
-          HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) {
-            const auto a = hn::BitCast(d8, Broadcast32(x.bytes + x0 + r * x.stride + q * 4));
-            narrow[r][v] = hn::Add(narrow[r][v], hn::SatWidenMulPairwiseAdd(d16, w, a));
+      HWY_UNROLL(8) for (int q = q0; q < q0 + kStep; ++q) {
+        VU8 w[kVecs];
+        HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) w[v] = codes(q, v);
+        HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) {
+          const auto a = hn::BitCast(d8, Broadcast32(x.bytes + x0 + r * x.stride + q * 4));
+          HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) {
+            narrow[r][v] = hn::Add(narrow[r][v], hn::SatWidenMulPairwiseAdd(d16, w[v], a));
+            KeepInRegister(narrow[r][v]);
           }
         }
-      });
+      }
       const VI16 one = hn::Set(d16, int16_t{1});
       HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) {
         HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) {
@@ -180,20 +173,24 @@ HWY_INLINE void DotGroup(const Codes& codes, const Activations& x, size_t row, s
   } else {
     static_assert(kForm == kFormWords);
     const DU16 du16;
-    ForQuads<Codes>(0, kQuads, [&](int q) LAPIDARY_INLINE_LAMBDA {
+    HWY_UNROLL(8) for (int q = 0; q < kQuads; ++q) {
+      VI16 even[kVecs], odd[kVecs];
       HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) {
         const auto w = hn::BitCast(du16, codes(q, v));
-        const VI16 even = hn::BitCast(d16, hn::And(w, hn::Set(du16, uint16_t{0x00FF})));
-        const VI16 odd = hn::BitCast(d16, hn::ShiftRight<8>(w));
-        HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) {
-          const int16_t* a = x.words + x0 + r * x.stride + q * 4;
-          const VI16 a_even = hn::BitCast(d16, Broadcast32(a));
-          const VI16 a_odd = hn::BitCast(d16, Broadcast32(a + 2));
-          sum[r][v] = hn::Add(sum[r][v], hn::WidenMulPairwiseAdd(d32, even, a_even));
-          sum[r][v] = hn::Add(sum[r][v], hn::WidenMulPairwiseAdd(d32, odd, a_odd));
+        even[v] = hn::BitCast(d16, hn::And(w, hn::Set(du16, uint16_t{0x00FF})));
+        odd[v] = hn::BitCast(d16, hn::ShiftRight<8>(w));
+      }
+      HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) {
+        const int16_t* a = x.words + x0 + r * x.stride + q * 4;
+        const VI16 a_even = hn::BitCast(d16, Broadcast32(a));
+        const VI16 a_odd = hn::BitCast(d16, Broadcast32(a + 2));
+        HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) {
+          sum[r][v] = hn::Add(sum[r][v], hn::WidenMulPairwiseAdd(d32, even[v], a_even));
+          sum[r][v] = hn::Add(sum[r][v], hn::WidenMulPairwiseAdd(d32, odd[v], a_odd));
+          KeepInRegister(sum[r][v]);
         }
       }
-    });
+    }
   }
 }
 
@@ -395,11 +392,15 @@ HWY_NOINLINE void PairTile(const uint8_t* HWY_RESTRICT w0, const uint8_t* HWY_RE
         const VF even = hn::Set(d, x[r * x_stride + 2 * i]);
         acc[r][0] = hn::MulAdd(a.even, even, acc[r][0]);
         acc[r][1] = hn::MulAdd(b.even, even, acc[r][1]);
+        KeepInRegister(acc[r][0]);
+        KeepInRegister(acc[r][1]);
       }
       HWY_UNROLL(16) for (size_t r = 0; r < kRows; ++r) {
         const VF odd = hn::Set(d, x[r * x_stride + 2 * i + 1]);
         acc[r][0] = hn::MulAdd(a.odd, odd, acc[r][0]);
         acc[r][1] = hn::MulAdd(b.odd, odd, acc[r][1]);
+        KeepInRegister(acc[r][0]);
+        KeepInRegister(acc[r][1]);
       }
     } else {
       static_assert(kFormat == Format::kBF16);

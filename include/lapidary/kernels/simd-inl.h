@@ -64,6 +64,19 @@ HWY_INLINE VI32 Broadcast32(const void* p) {
   return hn::Set(DI32(), bits);
 }
 
+// Tells the compiler that a sum is used here and now. Without it, g++ 12 and clang hoist all products of an
+// unrolled tile above the sums and spill them to the stack: 4-bit tiles went from 93 to 220 GOP/s (Zen 3).
+template <class V>
+HWY_INLINE void KeepInRegister(V& v) {
+#if HWY_ARCH_X86 && (HWY_COMPILER_GCC || HWY_COMPILER_CLANG)
+  asm("" : "+v"(v.raw));
+#elif HWY_ARCH_ARM_A64
+  asm("" : "+w"(v.raw));
+#else
+  (void)v;
+#endif
+}
+
 // e^x for x <= 88; 0 below -87.3 (where the result would be subnormal). Relative error < 2e-7: x is
 // split into n ln 2 + r with |r| <= ln 2 / 2, and e^r is its Taylor polynomial of degree 7.
 HWY_INLINE VF Exp(VF x) {

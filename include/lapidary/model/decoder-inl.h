@@ -58,7 +58,7 @@ class Decoder {
   static constexpr size_t kVocabulary = kConfig.vocabulary;
   static constexpr size_t kQkvWidth = (kHeads + 2 * kKvHeads) * kHeadDim;
   static constexpr float kEpsilon = static_cast<float>(kConfig.norm_epsilon);
-  static_assert(kGroup <= kQueryTile, "at most 24 query heads may share a key/value head");
+  static_assert(kGroup <= kQueryTile, "at most kQueryTile query heads may share a key/value head");
 
   // Positions whose query heads fill one tile of attention.
   static constexpr size_t kTilePositions = kQueryTile / kGroup;

@@ -1,7 +1,7 @@
-// The blob (`.lap`): one file that holds a model ready to be mapped. docs/blob-format.md specifies it.
+// The blob (`.lap`): one file that holds a model ready to be mapped, see docs/blob-format.md.
 //
-// Here are the header (parse and encode), the vocabulary section, and the streaming writer. A Blob is only a
-// directory with views; weight_file.h opens files.
+// Here are the header (parse and encode), the vocabulary section, and the streaming writer;
+// weight_file.h opens files.
 #ifndef LAPIDARY_WEIGHTS_BLOB_H_
 #define LAPIDARY_WEIGHTS_BLOB_H_
 
@@ -31,9 +31,10 @@
 
 namespace lapidary {
 
-// The first bytes of a blob. As in PNG, a byte above 127 and both kinds of line end show a transfer that
-// took the file for text.
-inline constexpr std::array<std::uint8_t, 8> kBlobMagic = {0x8C, 'L', 'A', 'P', '\r', '\n', 0x1A, '\n'};
+// The first bytes of a blob. As in PNG, a byte above 127 and both kinds of line end show a transfer
+// that took the file for text.
+inline constexpr std::array<std::uint8_t, 8> kBlobMagic = {0x8C, 'L',  'A',  'P',
+                                                           '\r', '\n', 0x1A, '\n'};
 inline constexpr std::uint32_t kBlobMajor = 1;
 inline constexpr std::uint32_t kBlobMinor = 0;
 // Sections begin at multiples of this, the page of most systems.
@@ -56,7 +57,7 @@ struct Section {
   std::uint64_t cols = 0;        // of a matrix; values of a vector; pieces of a vocabulary
   std::uint64_t offset = 0;      // from the start of the file
   std::uint64_t bytes = 0;
-  std::uint64_t checksum = 0;    // XXH64 of the bytes
+  std::uint64_t checksum = 0;  // XXH64 of the bytes
 };
 
 // Where the weights come from. Any of the texts may be empty.
@@ -68,8 +69,8 @@ struct Provenance {
   friend bool operator==(const Provenance&, const Provenance&) = default;
 };
 
-// The bytes that a section of this kind, format and shape has; nothing if that overflows, or if kind or
-// format are not known here.
+// The bytes that a section of this kind, format and shape has; nothing if that overflows, or if
+// kind or format are not known here.
 constexpr std::optional<std::uint64_t> SectionBytes(const Section& section) {
   // Keeps every intermediate product below 2^62.
   constexpr std::uint64_t kLargest = std::uint64_t{1} << 40;
@@ -80,8 +81,8 @@ constexpr std::optional<std::uint64_t> SectionBytes(const Section& section) {
   return CheckedMultiply(CountPanels(section.rows), spec->panel_bytes(section.cols));
 }
 
-// Refuses a Config that no model can have: the run-time twin of CheckedModel in config/models.h, for
-// values that come from a file.
+// Refuses a Config that no model can have: the run-time twin of CheckedModel in config/models.h,
+// for values that come from a file.
 inline Status CheckConfig(const Config& config) {
   const auto bad = [](const char* what, auto value, const char* expected) {
     return MakeError(ErrorCode::kCorrupt, "config: ", what, " is ", value, ", expected ", expected);
@@ -96,9 +97,9 @@ inline Status CheckConfig(const Config& config) {
   if (!in_range(config.kv_heads) || config.heads % config.kv_heads != 0) {
     return bad("kv_heads", config.kv_heads, "a divisor of heads");
   }
-  for (const auto& [name, value] : {std::pair("width", config.width),
-                                    std::pair("ff_width", config.ff_width),
-                                    std::pair("head_dim", config.head_dim)}) {
+  for (const auto& [name, value] :
+       {std::pair("width", config.width), std::pair("ff_width", config.ff_width),
+        std::pair("head_dim", config.head_dim)}) {
     if (!in_range(value) || value % 32 != 0) return bad(name, value, kBlocks);
   }
   if (std::int64_t{config.heads} * config.head_dim > kMost) {
@@ -126,18 +127,17 @@ inline Status CheckConfig(const Config& config) {
   }
   const VisionConfig& vision = config.vision;
   if (vision == VisionConfig{}) return {};
-  for (const auto& [name, value] : {std::pair("vision.image", vision.image),
-                                    std::pair("vision.patch", vision.patch),
-                                    std::pair("vision.width", vision.width),
-                                    std::pair("vision.layers", vision.layers),
-                                    std::pair("vision.heads", vision.heads),
-                                    std::pair("vision.ff_width", vision.ff_width),
-                                    std::pair("vision.soft_tokens", vision.soft_tokens)}) {
+  for (const auto& [name, value] :
+       {std::pair("vision.image", vision.image), std::pair("vision.patch", vision.patch),
+        std::pair("vision.width", vision.width), std::pair("vision.layers", vision.layers),
+        std::pair("vision.heads", vision.heads), std::pair("vision.ff_width", vision.ff_width),
+        std::pair("vision.soft_tokens", vision.soft_tokens)}) {
     if (!in_range(value)) return bad(name, value, kRange);
   }
   if (vision.image % vision.patch != 0 || vision.width % vision.heads != 0) {
-    return MakeError(ErrorCode::kCorrupt,
-                     "config: vision.patch must divide vision.image, and vision.heads vision.width");
+    return MakeError(
+        ErrorCode::kCorrupt,
+        "config: vision.patch must divide vision.image, and vision.heads vision.width");
   }
   return {};
 }
@@ -149,10 +149,11 @@ struct BlobHeader {
   Provenance provenance;
   std::vector<Section> sections;
 
-  // Reads and checks everything in front of the sections. `file` is the whole file. A header that parses
-  // has an intact checksum, a plausible Config, and sections that lie inside the file, aligned, without
-  // overlap, with unique names and, where kind and format are known, with the length of their shape.
-  // Errors: kCorrupt; kUnsupported for a newer major version or a Config field that is not known.
+  // Reads and checks everything in front of the sections. `file` is the whole file. A header that
+  // parses has an intact checksum, a plausible Config, and sections that lie inside the file,
+  // aligned, without overlap, with unique names and, where kind and format are known, with the
+  // length of their shape. Errors: kCorrupt; kUnsupported for a newer major version or a Config
+  // field that is not known.
   static Result<BlobHeader> Parse(std::span<const std::uint8_t> file);
 
   // The bytes that Parse reads. `file_bytes` is the size of the complete file.
@@ -161,8 +162,8 @@ struct BlobHeader {
 
 namespace internal {
 
-// The fixed part in front: the same in every version, so that any reader can tell a damaged file from
-// a newer one.
+// The fixed part in front: the same in every version, so that any reader can tell a damaged file
+// from a newer one.
 struct BlobPrefix {
   static constexpr std::size_t kBytes = 64;
   static constexpr std::size_t kMajor = 8;
@@ -224,8 +225,9 @@ inline std::vector<std::uint8_t> BlobHeader::Encode(std::uint64_t file_bytes) co
     writer.Write(static_cast<double>(value));
   });
 
-  const std::pair<const char*, const std::string*> notes[] = {
-      {"source", &provenance.source}, {"sha256", &provenance.sha256}, {"license", &provenance.license}};
+  const std::pair<const char*, const std::string*> notes[] = {{"source", &provenance.source},
+                                                              {"sha256", &provenance.sha256},
+                                                              {"license", &provenance.license}};
   writer.Write(static_cast<std::uint32_t>(std::size(notes)));
   for (const auto& [key, text] : notes) {
     writer.WriteText(key);
@@ -275,8 +277,8 @@ inline Result<BlobHeader> BlobHeader::Parse(std::span<const std::uint8_t> file) 
   }
   const auto major = LoadLittleEndian<std::uint32_t>(file.data() + Prefix::kMajor);
   if (major != kBlobMajor) {
-    return MakeError(ErrorCode::kUnsupported, "blob version ", major, ".x, this library reads version ",
-                     kBlobMajor, ".x");
+    return MakeError(ErrorCode::kUnsupported, "blob version ", major,
+                     ".x, this library reads version ", kBlobMajor, ".x");
   }
   const auto file_bytes = LoadLittleEndian<std::uint64_t>(file.data() + Prefix::kFileBytes);
   if (file_bytes != file.size()) {
@@ -285,7 +287,8 @@ inline Result<BlobHeader> BlobHeader::Parse(std::span<const std::uint8_t> file) 
   }
   const auto header_bytes = LoadLittleEndian<std::uint64_t>(file.data() + Prefix::kHeaderBytes);
   if (header_bytes < Prefix::kBytes || header_bytes > file.size()) {
-    return corrupt("its length ", header_bytes, " does not fit the file of ", file.size(), " bytes");
+    return corrupt("its length ", header_bytes, " does not fit the file of ", file.size(),
+                   " bytes");
   }
   const std::span<const std::uint8_t> body =
       file.subspan(Prefix::kBytes, static_cast<std::size_t>(header_bytes) - Prefix::kBytes);
@@ -305,8 +308,8 @@ inline Result<BlobHeader> BlobHeader::Parse(std::span<const std::uint8_t> file) 
     double value = 0;
     if (!reader.ReadText<std::uint32_t>(name) || !reader.Read(value)) return cut;
     if (!internal::SetConfigField(header.config, name, value)) {
-      return MakeError(ErrorCode::kUnsupported, "blob header: config field ",
-                       Printable(name), " = ", value,
+      return MakeError(ErrorCode::kUnsupported, "blob header: config field ", Printable(name),
+                       " = ", value,
                        " is not one that this library can follow (made by a newer version?)");
     }
   }
@@ -351,12 +354,11 @@ inline Result<BlobHeader> BlobHeader::Parse(std::span<const std::uint8_t> file) 
       return in_section("its ", section.bytes, " bytes at ", section.offset,
                         " do not lie inside the file of ", file.size(), " bytes");
     }
-    const bool known =
-        section.kind == SectionKind::kVector ||
-        (section.kind == SectionKind::kMatrix && FindSpec(format) != nullptr);
+    const bool known = section.kind == SectionKind::kVector ||
+                       (section.kind == SectionKind::kMatrix && FindSpec(format) != nullptr);
     if (known && SectionBytes(section) != section.bytes) {
-      return in_section("its ", section.bytes, " bytes do not match its shape [", section.rows, ", ",
-                        section.cols, "]");
+      return in_section("its ", section.bytes, " bytes do not match its shape [", section.rows,
+                        ", ", section.cols, "]");
     }
     header.sections.push_back(std::move(section));
   }
@@ -393,8 +395,8 @@ inline std::vector<std::uint8_t> EncodeVocabulary(const Vocabulary& vocabulary) 
   return std::move(writer.bytes());
 }
 
-// The inverse. The pieces are views of `bytes`. Checks lengths, piece types (1 to 6) and that no score is
-// NaN; what the pieces say is the tokenizer's to judge.
+// The inverse. The pieces are views of `bytes`. Checks lengths, piece types (1 to 6) and that no
+// score is NaN; what the pieces say is the tokenizer's to judge.
 inline Result<Vocabulary> DecodeVocabulary(std::span<const std::uint8_t> bytes) {
   const auto corrupt = [](const auto&... parts) {
     return MakeError(ErrorCode::kCorrupt, "vocabulary section: ", parts...);
@@ -406,8 +408,8 @@ inline Result<Vocabulary> DecodeVocabulary(std::span<const std::uint8_t> bytes) 
       !reader.ReadBytes(std::uint64_t{count} * 4, scores) || !reader.ReadBytes(count, types) ||
       !reader.ReadBytes(std::uint64_t{count} * 4, ends) || !reader.ReadBytes(text_bytes, text) ||
       reader.remaining() != 0) {
-    return corrupt(count, " pieces with ", text_bytes, " bytes of text do not fill its ", bytes.size(),
-                   " bytes");
+    return corrupt(count, " pieces with ", text_bytes, " bytes of text do not fill its ",
+                   bytes.size(), " bytes");
   }
   Vocabulary vocabulary;
   vocabulary.pieces.reserve(count);
@@ -430,13 +432,13 @@ inline Result<Vocabulary> DecodeVocabulary(std::span<const std::uint8_t> bytes) 
   return vocabulary;
 }
 
-// Writes a blob piece by piece, in memory that does not depend on the model's size. The target appears
-// under its name in Commit; destroying the writer before that leaves nothing.
+// Writes a blob piece by piece, in memory that does not depend on the model's size. The target
+// appears under its name in Commit; destroying the writer before that leaves nothing.
 class BlobWriter {
  public:
-  // Plans the file: of each section name, kind, format, rows, cols and bytes must be set, offsets and
-  // checksums are filled in here. The texts of header.provenance may still change before Commit,
-  // but must not become longer.
+  // Plans the file: of each section name, kind, format, rows, cols and bytes must be set, offsets
+  // and checksums are filled in here. The texts of header.provenance may still change before
+  // Commit, but must not become longer.
   static Result<BlobWriter> Create(const std::filesystem::path& target, BlobHeader header) {
     // Offsets have a fixed width, so the length of the header is known before they are.
     std::uint64_t end = header.Encode(0).size();
@@ -479,8 +481,8 @@ class BlobWriter {
     for (std::size_t i = 0; i < written_.size(); ++i) {
       Section& section = header_.sections[i];
       if (written_[i].bytes != section.bytes) {
-        return MakeError(ErrorCode::kInvalidArgument, "section ", section.name, " has ", section.bytes,
-                         " bytes, only ", written_[i].bytes, " were written");
+        return MakeError(ErrorCode::kInvalidArgument, "section ", section.name, " has ",
+                         section.bytes, " bytes, only ", written_[i].bytes, " were written");
       }
       section.checksum = written_[i].hash.digest();
     }
@@ -498,7 +500,8 @@ class BlobWriter {
     std::uint64_t bytes = 0;
   };
 
-  BlobWriter(OutputFile file, BlobHeader header, std::uint64_t header_room, std::uint64_t file_bytes)
+  BlobWriter(OutputFile file, BlobHeader header, std::uint64_t header_room,
+             std::uint64_t file_bytes)
       : file_(std::move(file)),
         header_(std::move(header)),
         header_room_(header_room),

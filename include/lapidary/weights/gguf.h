@@ -1,8 +1,8 @@
 // Reads the header of a GGUF file, versions 2 and 3 (docs/gguf.md of the ggml repository).
 //
-// Everything in such a file is untrusted. Parse checks each length against the bytes that remain before
-// it uses or allocates anything, so that a Gguf that exists is consistent: every string, array and
-// tensor lies inside the file.
+// Everything in such a file is untrusted. Parse checks each length against the bytes that remain
+// before it uses or allocates anything, so that a Gguf that exists is consistent: every string,
+// array and tensor lies inside the file.
 #ifndef LAPIDARY_WEIGHTS_GGUF_H_
 #define LAPIDARY_WEIGHTS_GGUF_H_
 
@@ -98,8 +98,8 @@ class GgufValue {
     return Strings().front();
   }
 
-  // Elements of an array, or the one scalar, converted. Empty if the type does not allow it: a string is
-  // no number, and a whole number is asked of IntegerAt.
+  // Elements of an array, or the one scalar, converted. Empty if the type does not allow it: a
+  // string is no number, and a whole number is asked of IntegerAt.
   std::vector<std::string_view> Strings() const {
     std::vector<std::string_view> strings;
     if (element_ != GgufType::kString) return strings;
@@ -122,7 +122,8 @@ class GgufValue {
   GgufType type_ = GgufType::kUint8;
   GgufType element_ = GgufType::kUint8;
   std::size_t size_ = 0;
-  std::span<const std::uint8_t> bytes_;  // elements one behind the other; strings with their lengths
+  std::span<const std::uint8_t>
+      bytes_;  // elements one behind the other; strings with their lengths
 };
 
 // One tensor: a name, a shape, and bytes inside the file.
@@ -130,7 +131,8 @@ struct GgufTensor {
   std::string_view name;
   GgufTensorType type = {};
   std::uint32_t dimensions = 0;
-  std::array<std::uint64_t, 4> dims = {1, 1, 1, 1};  // as in the file: the fastest-running one first
+  std::array<std::uint64_t, 4> dims = {1, 1, 1,
+                                       1};  // as in the file: the fastest-running one first
   std::span<const std::uint8_t> bytes;
 
   // As a matrix: one row per output. A vector is one row.
@@ -150,8 +152,8 @@ class Gguf {
  public:
   static constexpr std::string_view kMagic = "GGUF";
 
-  // `file` is the whole file and must outlive the result: names, strings and tensors are views of it.
-  // Errors: kCorrupt, kUnsupported (a version or tensor type that is not read).
+  // `file` is the whole file and must outlive the result: names, strings and tensors are views of
+  // it. Errors: kCorrupt, kUnsupported (a version or tensor type that is not read).
   static Result<Gguf> Parse(std::span<const std::uint8_t> file);
 
   std::uint32_t version() const { return version_; }
@@ -186,25 +188,30 @@ constexpr std::size_t GgufScalarBytes(GgufType type) {
   switch (type) {
     case GgufType::kUint8:
     case GgufType::kInt8:
-    case GgufType::kBool: return 1;
+    case GgufType::kBool:
+      return 1;
     case GgufType::kUint16:
-    case GgufType::kInt16: return 2;
+    case GgufType::kInt16:
+      return 2;
     case GgufType::kUint32:
     case GgufType::kInt32:
-    case GgufType::kFloat32: return 4;
+    case GgufType::kFloat32:
+      return 4;
     case GgufType::kUint64:
     case GgufType::kInt64:
-    case GgufType::kFloat64: return 8;
+    case GgufType::kFloat64:
+      return 8;
     case GgufType::kString:
-    case GgufType::kArray: return 0;
+    case GgufType::kArray:
+      return 0;
   }
   return 0;
 }
 
 constexpr std::string_view GgufTypeName(GgufType type) {
-  constexpr std::string_view kNames[] = {"uint8",  "int8",  "uint16", "int16",  "uint32",
-                                         "int32",  "float32", "bool", "string", "array",
-                                         "uint64", "int64", "float64"};
+  constexpr std::string_view kNames[] = {"uint8",  "int8",    "uint16", "int16",  "uint32",
+                                         "int32",  "float32", "bool",   "string", "array",
+                                         "uint64", "int64",   "float64"};
   const auto number = static_cast<std::size_t>(type);
   return number < std::size(kNames) ? kNames[number] : "unknown";
 }
@@ -215,18 +222,29 @@ inline double GgufValue::NumberAt(std::size_t i) const {
   const std::uint8_t* at = bytes_.data() + i * internal::GgufScalarBytes(element_);
   switch (element_) {
     case GgufType::kUint8:
-    case GgufType::kBool: return *at;
-    case GgufType::kInt8: return LoadLittleEndian<std::int8_t>(at);
-    case GgufType::kUint16: return LoadLittleEndian<std::uint16_t>(at);
-    case GgufType::kInt16: return LoadLittleEndian<std::int16_t>(at);
-    case GgufType::kUint32: return LoadLittleEndian<std::uint32_t>(at);
-    case GgufType::kInt32: return LoadLittleEndian<std::int32_t>(at);
-    case GgufType::kUint64: return static_cast<double>(LoadLittleEndian<std::uint64_t>(at));
-    case GgufType::kInt64: return static_cast<double>(LoadLittleEndian<std::int64_t>(at));
-    case GgufType::kFloat32: return LoadLittleEndian<float>(at);
-    case GgufType::kFloat64: return LoadLittleEndian<double>(at);
+    case GgufType::kBool:
+      return *at;
+    case GgufType::kInt8:
+      return LoadLittleEndian<std::int8_t>(at);
+    case GgufType::kUint16:
+      return LoadLittleEndian<std::uint16_t>(at);
+    case GgufType::kInt16:
+      return LoadLittleEndian<std::int16_t>(at);
+    case GgufType::kUint32:
+      return LoadLittleEndian<std::uint32_t>(at);
+    case GgufType::kInt32:
+      return LoadLittleEndian<std::int32_t>(at);
+    case GgufType::kUint64:
+      return static_cast<double>(LoadLittleEndian<std::uint64_t>(at));
+    case GgufType::kInt64:
+      return static_cast<double>(LoadLittleEndian<std::int64_t>(at));
+    case GgufType::kFloat32:
+      return LoadLittleEndian<float>(at);
+    case GgufType::kFloat64:
+      return LoadLittleEndian<double>(at);
     case GgufType::kString:
-    case GgufType::kArray: break;
+    case GgufType::kArray:
+      break;
   }
   return 0;
 }
@@ -280,7 +298,8 @@ inline Status Gguf::ParseMetadata(ByteReader& reader, std::uint64_t count) {
     if (value.is_array()) {
       std::uint32_t element = 0;
       if (!reader.Read(element) || !reader.Read(elements)) {
-        return in_key(ErrorCode::kCorrupt, "the array reaches past the end of the file (cut short?)");
+        return in_key(ErrorCode::kCorrupt,
+                      "the array reaches past the end of the file (cut short?)");
       }
       value.element_ = static_cast<GgufType>(element);
     }
@@ -299,9 +318,10 @@ inline Status Gguf::ParseMetadata(ByteReader& reader, std::uint64_t count) {
         }
       }
     } else if (scalar == 0) {
-      return in_key(value.element_ == GgufType::kArray ? ErrorCode::kUnsupported : ErrorCode::kCorrupt,
-                    "holds values of type ", static_cast<std::uint32_t>(value.element_),
-                    ", expected numbers, strings or an array of them");
+      return in_key(
+          value.element_ == GgufType::kArray ? ErrorCode::kUnsupported : ErrorCode::kCorrupt,
+          "holds values of type ", static_cast<std::uint32_t>(value.element_),
+          ", expected numbers, strings or an array of them");
     } else {
       const std::optional<std::uint64_t> bytes = CheckedMultiply(elements, scalar);
       std::span<const std::uint8_t> skipped;
@@ -345,7 +365,8 @@ inline Status Gguf::ParseTensors(ByteReader& reader, std::uint64_t count,
       return MakeError(code, "GGUF tensor ", Printable(tensor.name), ": ", parts...);
     };
     if (complete && (tensor.dimensions == 0 || tensor.dimensions > tensor.dims.size())) {
-      return in_tensor(ErrorCode::kCorrupt, "has ", tensor.dimensions, " dimensions, expected 1 to 4");
+      return in_tensor(ErrorCode::kCorrupt, "has ", tensor.dimensions,
+                       " dimensions, expected 1 to 4");
     }
     for (std::uint32_t d = 0; complete && d < tensor.dimensions; ++d) {
       complete = reader.Read(tensor.dims[d]);
@@ -356,7 +377,8 @@ inline Status Gguf::ParseTensors(ByteReader& reader, std::uint64_t count,
     }
     const GgufTensorType* known = FindGgufTensorType(type);
     if (known == nullptr) {
-      return in_tensor(ErrorCode::kUnsupported, "has type ", type, ", which this library does not know");
+      return in_tensor(ErrorCode::kUnsupported, "has type ", type,
+                       ", which this library does not know");
     }
     tensor.type = *known;
     std::optional<std::uint64_t> elements = 1;
@@ -367,8 +389,9 @@ inline Status Gguf::ParseTensors(ByteReader& reader, std::uint64_t count,
       elements = CheckedMultiply(*elements, tensor.dims[d]);
     }
     if (tensor.dims[0] % known->block != 0) {
-      return in_tensor(ErrorCode::kCorrupt, "rows of ", tensor.dims[0], " values are no whole blocks of ",
-                       known->block, ", as ", known->name, " needs");
+      return in_tensor(ErrorCode::kCorrupt, "rows of ", tensor.dims[0],
+                       " values are no whole blocks of ", known->block, ", as ", known->name,
+                       " needs");
     }
     const std::optional<std::uint64_t> bytes =
         elements ? CheckedMultiply(*elements / known->block, known->block_bytes) : std::nullopt;
@@ -376,8 +399,8 @@ inline Status Gguf::ParseTensors(ByteReader& reader, std::uint64_t count,
       return in_tensor(ErrorCode::kCorrupt, "the shape ", tensor.ShapeText(), " is too large");
     }
     if (offset % alignment != 0) {
-      return in_tensor(ErrorCode::kCorrupt, "its offset ", offset, " is no multiple of the alignment ",
-                       alignment);
+      return in_tensor(ErrorCode::kCorrupt, "its offset ", offset,
+                       " is no multiple of the alignment ", alignment);
     }
     if (!index_.emplace(tensor.name, tensors_.size()).second) {
       return in_tensor(ErrorCode::kCorrupt, "appears twice");
@@ -391,8 +414,8 @@ inline Status Gguf::ParseTensors(ByteReader& reader, std::uint64_t count,
     const auto [offset, bytes] = places[i];
     const std::optional<std::uint64_t> begin = data ? CheckedAdd(*data, offset) : std::nullopt;
     if (!begin || !RangeFits(*begin, bytes, file.size())) {
-      return MakeError(ErrorCode::kCorrupt, "GGUF tensor ", Printable(tensors_[i].name),
-                       ": its ", bytes, " bytes at ", begin ? StrCat(*begin) : "a wrapped offset",
+      return MakeError(ErrorCode::kCorrupt, "GGUF tensor ", Printable(tensors_[i].name), ": its ",
+                       bytes, " bytes at ", begin ? StrCat(*begin) : "a wrapped offset",
                        " do not lie inside the file of ", file.size(), " bytes (cut short?)");
     }
     tensors_[i].bytes =
@@ -406,9 +429,8 @@ inline Status Gguf::ParseTensors(ByteReader& reader, std::uint64_t count,
   for (std::size_t i = 1; i < order.size(); ++i) {
     const auto [offset, bytes] = places[order[i - 1]];
     if (offset + bytes > places[order[i]].first) {
-      return MakeError(ErrorCode::kCorrupt, "GGUF tensors ",
-                       Printable(tensors_[order[i - 1]].name), " and ",
-                       Printable(tensors_[order[i]].name), " overlap");
+      return MakeError(ErrorCode::kCorrupt, "GGUF tensors ", Printable(tensors_[order[i - 1]].name),
+                       " and ", Printable(tensors_[order[i]].name), " overlap");
     }
   }
   return {};

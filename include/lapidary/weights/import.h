@@ -1,5 +1,5 @@
-// From the tensors of other formats to ours: which model a GGUF file holds, what its tensors are called
-// here, and the conversion of a file into a blob.
+// From the tensors of other formats to ours: which model a GGUF file holds, what its tensors are
+// called here, and the conversion of a file into a blob.
 #ifndef LAPIDARY_WEIGHTS_IMPORT_H_
 #define LAPIDARY_WEIGHTS_IMPORT_H_
 
@@ -58,15 +58,15 @@ inline std::string_view NameOf(const Config& config) {
   return "custom";
 }
 
-// A tensor of a source file under the name and in the shape that it gets here. Matrices are packed in
-// the format that they have; vectors become f32.
+// A tensor of a source file under the name and in the shape that it gets here. Matrices are packed
+// in the format that they have; vectors become f32.
 struct ImportTensor {
   std::string name;
   SectionKind kind = SectionKind::kMatrix;
   Format format = Format::kF32;  // of the source
   std::size_t rows = 0;          // 1 for a vector
   std::size_t cols = 0;
-  std::size_t source_rows = 0;   // rows that the source has; the others are zeros
+  std::size_t source_rows = 0;  // rows that the source has; the others are zeros
   std::span<const std::uint8_t> source;
 };
 
@@ -81,13 +81,14 @@ struct Import {
 
 // Recognises a Gemma 3 model in a GGUF file.
 //
-// The tensors' shapes decide. If they are those of a published size, its Config holds, and metadata that
-// says otherwise is reported in `warnings`. Any other shape gets its Config from the shapes and, for what
-// shapes do not tell, from the metadata: window, context, RoPE, query scale (`attention.scale` or
-// `attention.query_pre_attn_scalar`, else the head dim) and the pattern of layers.
-// The result views `gguf`'s file.
-// Errors: kUnsupported (another architecture, a tensor type that is not read, an output head of its own),
-// kCorrupt (missing tensors, shapes that contradict each other, a broken tokenizer).
+// The tensors' shapes decide. If they are those of a published size, its Config holds, and metadata
+// that says otherwise is reported in `warnings`. Any other shape gets its Config from the shapes
+// and, for what shapes do not tell, from the metadata: window, context, RoPE, query scale
+// (`attention.scale` or `attention.query_pre_attn_scalar`, else the head dim) and the pattern of
+// layers. The result views `gguf`'s file.
+//
+// Errors: kUnsupported (another architecture, a tensor type that is not read, an output head of its
+// own), kCorrupt (missing tensors, shapes that contradict each other, a broken tokenizer).
 Result<Import> ImportGguf(const Gguf& gguf);
 
 struct ConvertOptions {
@@ -100,9 +101,9 @@ struct ConvertReport {
   std::vector<std::string> warnings;  // see Import
 };
 
-// Writes the model of a GGUF file as a blob, in a few megabytes of memory whatever the model's size. The
-// blob appears under its name only when it is complete; after an error or a cancelled conversion,
-// `target` is what it was before.
+// Writes the model of a GGUF file as a blob, in a few megabytes of memory whatever the model's
+// size. The blob appears under its name only when it is complete; after an error or a cancelled
+// conversion, `target` is what it was before.
 Result<ConvertReport> ConvertGgufToBlob(const std::filesystem::path& source,
                                         const std::filesystem::path& target,
                                         const ConvertOptions& options = {});
@@ -121,8 +122,8 @@ inline std::string NumberText(double number) {
   return StrCat(number);
 }
 
-// Reads a GGUF file as a Gemma 3 model, step by step; ImportGguf at the end of this file is the table of
-// contents.
+// Reads a GGUF file as a Gemma 3 model, step by step; ImportGguf at the end of this file is the
+// table of contents.
 class GgufImporter {
  public:
   explicit GgufImporter(const Gguf& gguf) : gguf_(gguf) {}
@@ -184,7 +185,10 @@ class GgufImporter {
 
   template <class... Parts>
   void Warn(const Parts&... parts) {
-    import.warnings.push_back(StrCat(parts...));
+    std::string text = StrCat(parts...);
+    // Several steps may look at the same value.
+    std::vector<std::string>& all = import.warnings;
+    if (std::find(all.begin(), all.end(), text) == all.end()) all.push_back(std::move(text));
   }
 
   const Gguf& gguf_;
@@ -202,7 +206,8 @@ inline Status GgufImporter::CheckArchitecture() {
                      Printable(architecture), ", expected gemma3",
                      architecture == "clip" ? " (this is the vision part of a model)" : "");
   }
-  if (const GgufValue* parts = gguf_.Find("split.count"); parts && parts->Integer().value_or(0) > 1) {
+  if (const GgufValue* parts = gguf_.Find("split.count");
+      parts && parts->Integer().value_or(0) > 1) {
     return MakeError(ErrorCode::kUnsupported, "the file is one of ", *parts->Integer(),
                      " parts of a split GGUF, expected a whole one (join them first)");
   }
@@ -218,19 +223,22 @@ inline Status GgufImporter::ReadShapes() {
       return MakeError(ErrorCode::kCorrupt, "GGUF tensor ", Printable(tensor.name), ": the shape ",
                        tensor.ShapeText(), " is larger than that of any model");
     }
-    // "blk.17.attn_q.weight": a digit more than four is no layer of any model.
+    // "blk.17.attn_q.weight": a number of more than four digits is no layer of any model.
     std::string_view name = tensor.name;
     if (!name.starts_with("blk.")) continue;
     name.remove_prefix(4);
     std::uint64_t layer = 0;
     std::size_t digits = 0;
-    while (digits < std::min<std::size_t>(name.size(), 4) && name[digits] >= '0' && name[digits] <= '9') {
+    while (digits < std::min<std::size_t>(name.size(), 4) && name[digits] >= '0' &&
+           name[digits] <= '9') {
       layer = layer * 10 + static_cast<std::uint64_t>(name[digits++] - '0');
     }
-    if (digits > 0 && digits < name.size() && name[digits] == '.') layers = std::max(layers, layer + 1);
+    const bool number = digits > 0 && digits < name.size() && name[digits] == '.';
+    if (number) layers = std::max(layers, layer + 1);
   }
   Config& config = import.config;
-  const auto shape = [&](std::string_view name, std::uint64_t& rows, std::uint64_t& cols) -> Status {
+  const auto shape = [&](std::string_view name, std::uint64_t& rows,
+                         std::uint64_t& cols) -> Status {
     Result<const GgufTensor*> tensor = Tensor(name);
     if (!tensor) return tensor.error();
     rows = (*tensor)->rows();
@@ -249,7 +257,8 @@ inline Status GgufImporter::ReadShapes() {
     return MakeError(ErrorCode::kCorrupt, "GGUF tensors of layer 0: ", queries, " query and ", keys,
                      " key outputs are no whole heads of ", head_dim, " (blk.0.attn_q_norm)");
   }
-  if (const auto blocks = Number({"block_count"}); blocks && *blocks > static_cast<double>(layers)) {
+  if (const auto blocks = Number({"block_count"});
+      blocks && *blocks > static_cast<double>(layers)) {
     return MakeError(ErrorCode::kCorrupt, "gemma3.block_count is ", NumberText(*blocks),
                      ", but the file has tensors of only ", layers, " layers");
   }
@@ -277,8 +286,8 @@ inline Status GgufImporter::ChooseConfig() {
     const std::int32_t rows = config.vocabulary;
     config = known_->config;
     if (rows == config.vocabulary) return {};
-    // Some converters drop the rows behind the pieces of text, ids 262144 and up. Nothing ever samples or
-    // reads those, so that zeros stand in for them.
+    // Some converters drop the rows behind the pieces of text, ids 262144 and up. Nothing ever
+    // samples or reads those, so that zeros stand in for them.
     if (rows >= Gemma3_1B::kConfig.vocabulary && rows < config.vocabulary) {
       Warn("the embedding has ", rows, " rows, ", known_->name, " has ", config.vocabulary,
            ": the rest is filled with zeros");
@@ -300,7 +309,8 @@ inline Status GgufImporter::ChooseConfig() {
     if (!number || *number != std::floor(*number) || *number < 1 ||
         *number > std::numeric_limits<std::int32_t>::max()) {
       return MakeError(ErrorCode::kCorrupt, "GGUF metadata gemma3.", *keys.begin(), " is ",
-                       number ? NumberText(*number) : "missing", ", expected a positive whole number");
+                       number ? NumberText(*number) : "missing",
+                       ", expected a positive whole number");
     }
     field = static_cast<std::int32_t>(*number);
     return {};
@@ -317,8 +327,8 @@ inline Status GgufImporter::ChooseConfig() {
     config.query_pre_attn_scalar = static_cast<std::int32_t>(*scalar);
   }
   const Config standard;
-  config.rope_base_local = Number({"rope.freq_base_swa", "rope.local.freq_base"})
-                               .value_or(standard.rope_base_local);
+  config.rope_base_local =
+      Number({"rope.freq_base_swa", "rope.local.freq_base"}).value_or(standard.rope_base_local);
   config.rope_base_global =
       Number({"rope.freq_base", "rope.global.freq_base"}).value_or(standard.rope_base_global);
   config.rope_factor_global = Number({"rope.scaling.factor"}).value_or(standard.rope_factor_global);
@@ -353,7 +363,8 @@ inline Status GgufImporter::ReadLayerPattern() {
     return {};
   }
   if (value->size() != static_cast<std::size_t>(config.layers)) {
-    return bad("has ", value->size(), " entries, expected one for each of ", config.layers, " layers");
+    return bad("has ", value->size(), " entries, expected one for each of ", config.layers,
+               " layers");
   }
   // Without a global layer the first one would come after the last.
   config.global_every = config.layers + 1;
@@ -378,10 +389,11 @@ inline void GgufImporter::CompareMetadata() {
                            std::optional<double> absent = std::nullopt) {
     const std::optional<double> found = Number(keys);
     if (!found && !absent) return;
-    if (static_cast<float>(found.value_or(absent.value_or(0))) == static_cast<float>(wanted)) return;
+    if (static_cast<float>(found.value_or(absent.value_or(0))) == static_cast<float>(wanted))
+      return;
     Warn("gemma3.", *keys.begin(), " is ",
-         found ? NumberText(*found) : StrCat("missing, which means ", NumberText(*absent)), ", ", model,
-         " uses ", NumberText(wanted));
+         found ? NumberText(*found) : StrCat("missing, which means ", NumberText(*absent)), ", ",
+         model, " uses ", NumberText(wanted));
   };
   compare({"block_count"}, config.layers);
   compare({"embedding_length"}, config.width);
@@ -398,8 +410,8 @@ inline void GgufImporter::CompareMetadata() {
     compare({"rope.freq_base_swa", "rope.local.freq_base"}, config.rope_base_local);
     compare({"rope.scaling.factor"}, config.rope_factor_global, 1);
     if (const auto scalar = QueryScale(); scalar && *scalar != config.query_pre_attn_scalar) {
-      Warn("the query scale of the GGUF metadata is ", NumberText(*scalar), "^-1/2, ", model, " uses ",
-           config.query_pre_attn_scalar, "^-1/2");
+      Warn("the query scale of the GGUF metadata is ", NumberText(*scalar), "^-1/2, ", model,
+           " uses ", config.query_pre_attn_scalar, "^-1/2");
     }
   }
   // The library stops at 1 and 106 and begins with 2, whatever the file says.
@@ -422,10 +434,11 @@ inline Status GgufImporter::Add(const std::string& source, std::string name, std
   if (spec == nullptr || (vector && !spec->is_float())) {
     std::string readable;
     for (const QuantSpec* known : kAllSpecs) {
-      if (!vector || known->is_float()) readable += StrCat(readable.empty() ? "" : ", ", known->name);
+      if (!vector || known->is_float())
+        readable += StrCat(readable.empty() ? "" : ", ", known->name);
     }
-    return MakeError(ErrorCode::kUnsupported, "GGUF tensor ", source, " has type ", tensor.type.name,
-                     ", expected one of ", readable);
+    return MakeError(ErrorCode::kUnsupported, "GGUF tensor ", source, " has type ",
+                     tensor.type.name, ", expected one of ", readable);
   }
   ImportTensor out;
   out.name = std::move(name);
@@ -438,8 +451,8 @@ inline Status GgufImporter::Add(const std::string& source, std::string name, std
   const bool padded = source == "token_embd.weight" && tensor.rows() == embedding_rows_;
   if (!tensor.is_matrix() || tensor.cols() != out.cols || (tensor.rows() != out.rows && !padded)) {
     return MakeError(ErrorCode::kCorrupt, "GGUF tensor ", source, ": expected the shape ",
-                     vector ? StrCat("[", cols, "]") : StrCat("[", rows, ", ", cols, "]"), ", found ",
-                     tensor.ShapeText());
+                     vector ? StrCat("[", cols, "]") : StrCat("[", rows, ", ", cols, "]"),
+                     ", found ", tensor.ShapeText());
   }
   import.tensors.push_back(std::move(out));
   return {};
@@ -481,12 +494,14 @@ inline Status GgufImporter::CheckOutputHead() {
   if (head == nullptr) return {};
   used_.insert(head->name);
   const GgufTensor& embedding = *gguf_.FindTensor("token_embd.weight");
-  const bool same = head->type.number == embedding.type.number && head->dims == embedding.dims &&
-                    std::memcmp(head->bytes.data(), embedding.bytes.data(), head->bytes.size()) == 0;
+  const bool same =
+      head->type.number == embedding.type.number && head->dims == embedding.dims &&
+      std::memcmp(head->bytes.data(), embedding.bytes.data(), head->bytes.size()) == 0;
   if (same) return {};
   return MakeError(ErrorCode::kUnsupported, "GGUF tensor output.weight (", head->type.name, " ",
-                   head->ShapeText(), ") differs from token_embd.weight (", embedding.type.name, " ",
-                   embedding.ShapeText(), "), expected one matrix for both, as Gemma 3 has it");
+                   head->ShapeText(), ") differs from token_embd.weight (", embedding.type.name,
+                   " ", embedding.ShapeText(),
+                   "), expected one matrix for both, as Gemma 3 has it");
 }
 
 inline Status GgufImporter::ReadVocabulary() {
@@ -520,7 +535,8 @@ inline Status GgufImporter::ReadVocabulary() {
       return corrupt(key, "has type ", array->TypeName(), ", expected array of numbers");
     }
     if (array->size() != tokens->size()) {
-      return corrupt(key, "has ", array->size(), " entries, tokenizer.ggml.tokens has ", tokens->size());
+      return corrupt(key, "has ", array->size(), " entries, tokenizer.ggml.tokens has ",
+                     tokens->size());
     }
   }
   Vocabulary vocabulary;
@@ -558,7 +574,8 @@ inline Status GgufImporter::ReadVocabulary() {
 
 inline void GgufImporter::ReadLicense() {
   constexpr std::string_view kGemmaNotice =
-      "Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms";
+      "Gemma is provided under and subject to the Gemma Terms of Use found at "
+      "ai.google.dev/gemma/terms";
   std::string_view license;
   if (const GgufValue* value = gguf_.Find("general.license")) license = value->Text().value_or("");
   // The terms ask to hand on this sentence with the weights (section 3.1).
@@ -596,10 +613,10 @@ inline void PackTensor(const ImportTensor& tensor, std::size_t first, std::size_
 // A run of panels that is packed in one go.
 struct PackSlice {
   std::size_t tensor = 0;
-  std::size_t first = 0;         // panel
-  std::size_t count = 0;         // panels
-  std::size_t offset = 0;        // of the result in the section
-  std::size_t bytes = 0;         // of the result
+  std::size_t first = 0;   // panel
+  std::size_t count = 0;   // panels
+  std::size_t offset = 0;  // of the result in the section
+  std::size_t bytes = 0;   // of the result
   std::span<const std::uint8_t> source;
 };
 
@@ -629,8 +646,8 @@ inline std::vector<PackSlice> CutIntoSlices(std::span<const ImportTensor> tensor
   return slices;
 }
 
-// The directory of an import: one section per tensor, in their order, then the vocabulary if there is one.
-// Offsets and checksums are not set. `vocabulary` is the encoded one, or empty.
+// The directory of an import: one section per tensor, in their order, then the vocabulary if there
+// is one. Offsets and checksums are not set. `vocabulary` is the encoded one, or empty.
 inline Result<std::vector<Section>> SectionsOf(const Import& import,
                                                std::span<const std::uint8_t> vocabulary) {
   std::vector<Section> sections;
@@ -718,7 +735,8 @@ inline Result<ConvertReport> ConvertGgufToBlob(const std::filesystem::path& sour
                                                const ConvertOptions& options) {
   std::error_code ignored;
   if (std::filesystem::equivalent(source, target, ignored)) {
-    return MakeError(ErrorCode::kInvalidArgument, source.string(), " would be replaced by its own blob");
+    return MakeError(ErrorCode::kInvalidArgument, source.string(),
+                     " would be replaced by its own blob");
   }
   Result<InputFile> file = InputFile::Open(source);
   if (!file) return file.error();
@@ -755,8 +773,8 @@ inline Result<ConvertReport> ConvertGgufToBlob(const std::filesystem::path& sour
   const auto cancelled = [&] {
     return options.progress && !options.progress({.done = packed + hasher.done(), .total = total});
   };
-  const Error cancel = MakeError(ErrorCode::kCancelled, "the conversion of ", source.string(),
-                                 " was cancelled");
+  const Error cancel =
+      MakeError(ErrorCode::kCancelled, "the conversion of ", source.string(), " was cancelled");
   for (const internal::PackSlice& slice : slices) {
     internal::PackTensor(import->tensors[slice.tensor], slice.first, slice.count, buffer->data());
     if (Status status = writer->Append(slice.tensor, {buffer->data(), slice.bytes}); !status) {

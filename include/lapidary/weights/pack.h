@@ -1,8 +1,9 @@
 // Packing: from the rows of a source file to the panels that quant.h describes.
 //
-// Plain C++ that moves bits and computes nothing: speed comes from taking the 16 rows of a panel one
-// unit at a time, so that the unit being written stays in the first-level cache and the rows are read as 16
-// straight streams. The block layouts of the source are those of ggml (ggml-common.h, ggml-quants.c).
+// Plain C++ that moves bits and computes nothing: speed comes from taking the 16 rows of a panel
+// one unit at a time, so that the unit being written stays in the first-level cache and the rows
+// are read as 16 straight streams. The block layouts of the source are those of ggml
+// (ggml-common.h, ggml-quants.c).
 #ifndef LAPIDARY_WEIGHTS_PACK_H_
 #define LAPIDARY_WEIGHTS_PACK_H_
 
@@ -27,7 +28,7 @@ inline constexpr Quad kLowBits = 0x01010101;
 
 inline Quad LoadQuad(const std::uint8_t* codes) { return LoadLittleEndian<Quad>(codes); }
 
-// `slab` is the place of row 0 in a slab of codes or a plane of it; row r of the plane, matrix row `row`.
+// `slab` is where a slab of codes, or one plane of it, begins; `plane_row` its line of 64 bytes.
 inline void StoreQuad(Quad quad, std::uint8_t* slab, std::size_t plane_row, std::size_t row) {
   StoreLittleEndian(quad, slab + plane_row * kQuadBytes + 4 * row);
 }
@@ -48,7 +49,7 @@ void PackGroup(const std::uint8_t* block, std::size_t g, std::size_t row, std::u
       StoreQuad(LoadQuad(block + 2 + 4 * q) ^ 0x80808080u, slab, q, row);
     }
   } else {
-    // The block holds input j in the low and input j + 16 in the high half of byte j, as the panel does.
+    // Byte j of the block holds input j in its low and input j + 16 in its high half: as the panel.
     const std::uint8_t* nibbles = block + (F == Format::kQ5_0 ? 6 : 2);
     for (std::size_t r = 0; r < 4; ++r) StoreQuad(LoadQuad(nibbles + 4 * r), slab, r, row);
     if constexpr (F == Format::kQ5_0) {
@@ -60,8 +61,8 @@ void PackGroup(const std::uint8_t* block, std::size_t g, std::size_t row, std::u
   }
 }
 
-// One block (256 inputs) of Q4_K: f16 d, f16 dmin, 12 bytes with eight 6-bit scales and mins, 128 bytes of
-// codes. 64 inputs share 32 bytes of codes, the first half of them in the low nibbles.
+// One block (256 inputs) of Q4_K: f16 d, f16 dmin, 12 bytes with eight 6-bit scales and mins, 128
+// bytes of codes. 64 inputs share 32 bytes of codes, the first half of them in the low nibbles.
 inline void PackQ4K(const std::uint8_t* block, std::size_t row, std::uint8_t* unit) {
   constexpr QuantSpec kSpec = kQ4_KSpec;
   std::memcpy(unit + 2 * row, block, 2);
@@ -70,8 +71,8 @@ inline void PackQ4K(const std::uint8_t* block, std::size_t row, std::uint8_t* un
   std::uint8_t* scales = unit + kSpec.scales_offset() + row;
   std::uint8_t* mins = unit + kSpec.mins_offset() + row;
   for (std::size_t g = 0; g < 4; ++g) {
-    // Scales and mins 0..3 fill the low 6 bits of bytes 0..7. Those of 4..7 have their low 4 bits in
-    // bytes 8..11 and their high 2 bits in the top of bytes 0..7.
+    // Scales and mins 0..3 fill the low 6 bits of bytes 0..7. Those of 4..7 have their low 4 bits
+    // in bytes 8..11 and their high 2 bits in the top of bytes 0..7.
     const unsigned a = packed[g], b = packed[g + 4], c = packed[g + 8];
     scales[g * kPanelRows] = static_cast<std::uint8_t>(a & 63);
     mins[g * kPanelRows] = static_cast<std::uint8_t>(b & 63);
@@ -91,9 +92,9 @@ inline void PackQ4K(const std::uint8_t* block, std::size_t row, std::uint8_t* un
   }
 }
 
-// One block (256 inputs) of Q6_K: 128 bytes of low nibbles, 64 bytes of high pairs, 16 signed 8-bit scales, f16 d.
-// Each half of 128 inputs is four slabs: slab s has its nibbles in bytes 32 (s % 2) .., low half for
-// s < 2, and its pairs in bits 2 s of the 32 bytes of pairs.
+// One block (256 inputs) of Q6_K: 128 bytes of low nibbles, 64 bytes of high pairs, 16 signed 8-bit
+// scales, f16 d. Each half of 128 inputs is four slabs: slab s has its nibbles in bytes 32 (s % 2)
+// .., low half for s < 2, and its pairs in bits 2 s of the 32 bytes of pairs.
 inline void PackQ6K(const std::uint8_t* block, std::size_t row, std::uint8_t* unit) {
   constexpr QuantSpec kSpec = kQ6_KSpec;
   std::memcpy(unit + 2 * row, block + 208, 2);
@@ -124,8 +125,8 @@ inline void PackQ6K(const std::uint8_t* block, std::size_t row, std::uint8_t* un
 
 // Up to 16 rows into one panel, which is all zeros beforehand where `rows` or cols leave gaps.
 template <Format F>
-void PackPanel(const std::uint8_t* source, std::size_t row_bytes, std::size_t rows, std::size_t cols,
-               std::uint8_t* panel) {
+void PackPanel(const std::uint8_t* source, std::size_t row_bytes, std::size_t rows,
+               std::size_t cols, std::uint8_t* panel) {
   constexpr QuantSpec kSpec = SpecOf(F);
   constexpr std::size_t kBlock = static_cast<std::size_t>(kSpec.source_block);
   constexpr std::size_t kBlockBytes = static_cast<std::size_t>(kSpec.source_bytes);
@@ -169,11 +170,12 @@ constexpr std::size_t SourceRowBytes(const QuantSpec& spec, std::size_t cols) {
 }
 
 // Packs the panels [first, first + count) of a matrix.
-//   source  [rows, SourceRowBytes(cols)], the whole matrix, row after row; cols is a multiple of the
+//   source  [rows, SourceRowBytes(cols)], the whole matrix, row after row; cols is a multiple of
+//   the
 //           format's source_block
 //   out     [count, panel_bytes(cols)]
-// Rows from `rows` on are zeros: the filling of the last panel, or whole panels behind it. F must be a
-// format of this library; every byte of `out` is written.
+// Rows from `rows` on are zeros: the filling of the last panel, or whole panels behind it. F must
+// be a format of this library; every byte of `out` is written.
 inline void PackPanels(Format format, std::span<const std::uint8_t> source, std::size_t rows,
                        std::size_t cols, std::size_t first, std::size_t count, std::uint8_t* out) {
   WithFormat(format, [&]<Format F>() {

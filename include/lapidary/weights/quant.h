@@ -83,9 +83,13 @@ struct QuantSpec {
     }
     return 2;
   }
-  constexpr std::size_t unit_groups() const { return is_float() ? 0 : unit_inputs() / group; }
+  constexpr std::size_t unit_groups() const {
+    return is_float() ? 0 : unit_inputs() / static_cast<std::size_t>(group);
+  }
   // Bytes of the codes of 32 inputs of a panel.
-  constexpr std::size_t slab_bytes() const { return kPanelRows * kSlabInputs * bits / 8; }
+  constexpr std::size_t slab_bytes() const {
+    return kPanelRows * kSlabInputs * static_cast<std::size_t>(bits) / 8;
+  }
   // Offsets inside a unit.
   constexpr std::size_t scales_offset() const {
     return scale == ScaleKind::kF16TimesI8 ? 2 * 2 * kPanelRows : 0;
@@ -98,7 +102,7 @@ struct QuantSpec {
     return mins_offset() + (has_min ? scales_bytes() : 0);
   }
   constexpr std::size_t unit_bytes() const {
-    if (is_float()) return kPanelRows * unit_inputs() * bits / 8;
+    if (is_float()) return kPanelRows * unit_inputs() * static_cast<std::size_t>(bits) / 8;
     return slabs_offset() + unit_inputs() / kSlabInputs * slab_bytes();
   }
   constexpr std::size_t units(std::size_t cols) const {
@@ -185,9 +189,12 @@ constexpr const QuantSpec* FindSpec(std::uint32_t format) {
   return nullptr;
 }
 
+// Not through FindSpec: g++ 12 with -fsanitize=undefined takes no comparison with null for a constant.
 constexpr const QuantSpec& SpecOf(Format format) {
-  const QuantSpec* spec = FindSpec(static_cast<std::uint32_t>(format));
-  return spec != nullptr ? *spec : kF32Spec;
+  for (const QuantSpec* spec : kAllSpecs) {
+    if (spec->format == format) return *spec;
+  }
+  return kF32Spec;
 }
 
 // A matrix in packed panels: a view of a mapped file, or of memory that packing filled.

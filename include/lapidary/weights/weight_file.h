@@ -39,22 +39,23 @@ struct LoadOptions {
 // Kinds of file that WeightFile reads.
 enum class Container { kBlob, kGguf };
 
-// An open model. Movable, not copyable; views into it live as long as it does and survive a move. All
-// functions but Open are const and may be called by several threads.
+// An open model. Movable, not copyable; views into it live as long as it does and survive a move.
+// All functions but Open are const and may be called by several threads.
 class WeightFile {
  public:
-  // Opens a blob (reads its header only; the weights are mapped) or a GGUF file (packs all weights into
-  // memory on several threads and closes the file). Which one it is, the first bytes say, not the name.
-  // Errors name the path: those of InputFile::Open, Gguf::Parse, ImportGguf and BlobHeader::Parse, kCorrupt
-  // for anything else that is no weight file, kCancelled.
-  static Result<WeightFile> Open(const std::filesystem::path& path, const LoadOptions& options = {});
+  // Opens a blob (reads its header only; the weights are mapped) or a GGUF file (packs all weights
+  // into memory on several threads and closes the file). Which one it is, the first bytes say, not
+  // the name. Errors name the path: those of InputFile::Open, Gguf::Parse, ImportGguf and
+  // BlobHeader::Parse, kCorrupt for anything else that is no weight file, kCancelled.
+  static Result<WeightFile> Open(const std::filesystem::path& path,
+                                 const LoadOptions& options = {});
 
   const std::filesystem::path& path() const { return path_; }
   Container container() const { return container_; }
   const Config& config() const { return header_.config; }
   const Provenance& provenance() const { return header_.provenance; }
-  // Contradictions between metadata and shapes, and what was left out. Always empty for a blob: they were
-  // reported when it was made.
+  // Contradictions between metadata and shapes, and what was left out. Always empty for a blob:
+  // they were reported when it was made.
   const std::vector<std::string>& warnings() const { return warnings_; }
 
   // Null if the file has none.
@@ -64,8 +65,8 @@ class WeightFile {
   const std::vector<Section>& sections() const { return header_.sections; }
   bool has_checksums() const { return container_ == Container::kBlob; }
 
-  // The matrix or vector called `name`, if it has this shape. Errors: kNotFound, kMismatch (another shape),
-  // kUnsupported (a format that this version does not read).
+  // The matrix or vector called `name`, if it has this shape. Errors: kNotFound, kMismatch (another
+  // shape), kUnsupported (a format that this version does not read).
   Result<PackedMatrix> Matrix(std::string_view name, std::size_t rows, std::size_t cols) const;
   Result<std::span<const float>> Vector(std::string_view name, std::size_t size) const;
 
@@ -202,7 +203,8 @@ inline Result<WeightFile> WeightFile::LoadGguf(const InputFile& file, const Load
     if (end) end = CheckedAdd(*end, section.bytes);
   }
   if (!end || *end > std::size_t(-1)) {
-    return MakeError(ErrorCode::kOutOfMemory, "the packed weights do not fit into the address space");
+    return MakeError(ErrorCode::kOutOfMemory,
+                     "the packed weights do not fit into the address space");
   }
   WeightFile weights;
   weights.container_ = Container::kGguf;
@@ -263,8 +265,9 @@ inline Result<const Section*> WeightFile::Find(std::string_view name, SectionKin
   }
   const Section& section = sections()[found->second];
   if (section.rows != rows || section.cols != cols) {
-    return MakeError(ErrorCode::kMismatch, path_.string(), ": ", what, name, ": expected the shape [",
-                     rows, ", ", cols, "], found [", section.rows, ", ", section.cols, "]");
+    return MakeError(ErrorCode::kMismatch, path_.string(), ": ", what, name,
+                     ": expected the shape [", rows, ", ", cols, "], found [", section.rows, ", ",
+                     section.cols, "]");
   }
   return &section;
 }
@@ -275,14 +278,15 @@ inline Result<PackedMatrix> WeightFile::Matrix(std::string_view name, std::size_
   if (!section) return section.error();
   const auto format = static_cast<std::uint32_t>((*section)->format);
   if (FindSpec(format) == nullptr) {
-    return MakeError(ErrorCode::kUnsupported, path_.string(), ": matrix ", name, " has format ", format,
-                     ", which this version does not read");
+    return MakeError(ErrorCode::kUnsupported, path_.string(), ": matrix ", name, " has format ",
+                     format, ", which this version does not read");
   }
   return PackedMatrix{
       .format = (*section)->format, .rows = rows, .cols = cols, .data = Bytes(**section).data()};
 }
 
-inline Result<std::span<const float>> WeightFile::Vector(std::string_view name, std::size_t size) const {
+inline Result<std::span<const float>> WeightFile::Vector(std::string_view name,
+                                                         std::size_t size) const {
   const Result<const Section*> section = Find(name, SectionKind::kVector, 1, size);
   if (!section) return section.error();
   return std::span<const float>(reinterpret_cast<const float*>(Bytes(**section).data()), size);

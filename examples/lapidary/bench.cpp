@@ -1,0 +1,182 @@
+// lapidary bench: how fast this machine runs a model, and how far from what it could do.
+#include <CLI/App.hpp>
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
+#include <algorithm>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <random>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "any_model.h"
+#include "command.h"
+#include "json_out.h"
+#include "lapidary/weights/import.h"
+#include "machine.h"
+#include "model_flags.h"
+#include "terminal.h"
+#include "work.h"
+
+namespace lapidary::cli {
+namespace {
+
+struct BenchFlags {
+  ModelFlags model;
+  std::size_t prefill = 512;
+  std::size_t decode = 128;
+  std::size_t runs = 5;
+  bool json = false;
+};
+
+struct BenchRun {
+  double prefill_seconds = 0;  // also the time to the first token
+  double decode_seconds = 0;
+  std::string hash;  // of the last logits
+};
+
+// <bos> and ids of ordinary pieces: the same in every run and on every machine. Speed does not
+// depend on which.
+std::vector<std::int32_t> MakeIds(std::size_t count) {
+  std::mt19937 random(1);
+  std::vector<std::int32_t> ids = {kBos};
+  while (ids.size() < count) ids.push_back(static_cast<std::int32_t>(1000 + random() % 200'000));
+  return ids;
+}
+
+Result<BenchRun> RunOnce(const OpenedModel& opened, const BenchFlags& flags,
+                         std::span<const std::int32_t> ids) {
+  Result<std::unique_ptr<AnySession>> session = opened.NewSession(flags.model);
+  if (!session) return session.error();
+  BenchRun run;
+  const Stopwatch prefill;
+  if (Status status = (*session)->Prefill(ids.first(flags.prefill), {}); !status) {
+    return status.error();
+  }
+  run.prefill_seconds = prefill.seconds();
+  const Stopwatch decode;
+  for (const std::int32_t id : ids.subspan(flags.prefill)) {
+    if (auto logits = (*session)->Decode(id); !logits) return logits.error();
+  }
+  run.decode_seconds = decode.seconds();
+  run.hash = HashOf((*session)->logits());
+  return run;
+}
+
+double Median(std::vector<double> values) {
+  const std::size_t middle = values.size() / 2;
+  std::sort(values.begin(), values.end());
+  return values.size() % 2 != 0 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
+}
+
+double MedianOf(std::span<const BenchRun> runs, double BenchRun::*member) {
+  std::vector<double> values;
+  for (const BenchRun& run : runs) values.push_back(run.*member);
+  return Median(std::move(values));
+}
+
+Status Run(const BenchFlags& flags) {
+  const Result<OpenedModel> opened = OpenModelOf(flags.model, /*needs_text=*/false);
+  if (!opened) return opened.error();
+  const AnyModel& model = *opened->model;
+  const std::vector<std::int32_t> ids = MakeIds(flags.prefill + flags.decode);
+
+  std::vector<BenchRun> runs;
+  for (std::size_t i = 0; i < flags.runs; ++i) {
+    Result<BenchRun> run = RunOnce(*opened, flags, ids);
+    if (!run) return run.error();
+    runs.push_back(*std::move(run));
+    if (runs.back().hash != runs.front().hash) {
+      return MakeError(ErrorCode::kCorrupt, "run ", i + 1, " has other logits (", runs.back().hash,
+                       ") than run 1 (", runs.front().hash, "): the speeds mean nothing");
+    }
+  }
+  const Result<double> read = MeasureReadBandwidth(model.threads(), 8);
+  if (!read) return read.error();
+
+  const double read_gb_s = 1e-9 * *read;
+  const double prefill_tok_s =
+      static_cast<double>(flags.prefill) / MedianOf(runs, &BenchRun::prefill_seconds);
+  const double prefill_top_s = 2e-12 * PrefillWeights(model.file()) * prefill_tok_s;
+  const double first_token = runs.front().prefill_seconds;
+  std::optional<double> first_token_warm, decode_tok_s, decode_gb_s;
+  if (runs.size() > 1) {
+    first_token_warm = MedianOf(std::span(runs).subspan(1), &BenchRun::prefill_seconds);
+  }
+  if (flags.decode > 0) {
+    decode_tok_s = static_cast<double>(flags.decode) / MedianOf(runs, &BenchRun::decode_seconds);
+    decode_gb_s = 1e-9 * *decode_tok_s * DecodeBytes(model.file(), flags.prefill, flags.decode);
+  }
+
+  if (flags.json) {
+    const auto or_null = [](const std::optional<double>& value) {
+      return value ? Json(*value) : Json();
+    };
+    PrintJson({{"model", NameOf(model.config())},
+               {"precision", PrecisionName(model.precision())},
+               {"prefill_tokens", flags.prefill},
+               {"decode_tokens", flags.decode},
+               {"runs", flags.runs},
+               {"prefill_tok_s", prefill_tok_s},
+               {"decode_tok_s", or_null(decode_tok_s)},
+               {"decode_gb_s", or_null(decode_gb_s)},
+               {"read_gb_s_limit", read_gb_s},
+               {"prefill_top_s", prefill_top_s},
+               {"first_token_s", first_token},
+               {"first_token_warm_s", or_null(first_token_warm)},
+               {"load_s", opened->load_seconds},
+               {"target", TargetName()},
+               {"threads", model.threads()},
+               {"logits_hash", runs.front().hash}});
+    return {};
+  }
+  std::string text =
+      StrCat(NameOf(model.config()), ", ", PrecisionName(model.precision()), ", ", TargetName(),
+             ", ", model.threads(), model.threads() == 1 ? " thread" : " threads", ", median of ",
+             flags.runs, "\n");
+  text += StrCat("load         ", Fixed(opened->load_seconds, 3), " s\n");
+  text += StrCat("prefill ", flags.prefill, "  ", Fixed(prefill_tok_s, 1), " tok/s, ",
+                 Fixed(prefill_top_s, 2), " TOP/s\n");
+  if (decode_tok_s) {
+    text += StrCat("decode ", flags.decode, "   ", Fixed(*decode_tok_s, 1), " tok/s, ",
+                   Fixed(*decode_gb_s, 1), " GB/s = ", Fixed(100 * *decode_gb_s / read_gb_s, 0),
+                   " % of the memory's ", Fixed(read_gb_s, 1), " GB/s\n");
+  }
+  text += StrCat("first token  ", Fixed(first_token, 3), " s in the first run");
+  if (first_token_warm) text += StrCat(", ", Fixed(*first_token_warm, 3), " s later");
+  text += StrCat("\nlogits       ", runs.front().hash, "\n");
+  WriteOut(text);
+  return {};
+}
+
+}  // namespace
+
+void AddBench(CLI::App& app, Command* chosen) {
+  AddCommand<BenchFlags>(
+      app, chosen, "bench", "Measure speed", Run, [](CLI::App& command, BenchFlags& flags) {
+        AddModelFlags(command, flags.model);
+        AddContextFlag(command, flags.model);
+        command.add_option("-p,--prefill", flags.prefill, "Tokens of the prompt [512]")
+            ->check(InRange(1, 1 << 20))
+            ->type_name("N");
+        command.add_option("-n,--decode", flags.decode, "Tokens to decode after it [128]")
+            ->check(InRange(0, 1 << 20))
+            ->type_name("N");
+        command.add_option("-r,--runs", flags.runs, "Runs; medians are reported [5]")
+            ->check(InRange(1, 1000))
+            ->type_name("N");
+        AddJsonFlag(command, flags.json);
+        command.footer(
+            "TOP/s counts two operations for every weight of the layers and token. GB/s counts "
+            "the\n"
+            "weights and the keys and values that a step must read; the memory's own speed is "
+            "measured\n"
+            "with as many threads.\n"
+            "Example:\n"
+            "  lapidary bench -m gemma-3-270m.lap -p 512 -n 128 --json");
+      });
+}
+
+}  // namespace lapidary::cli

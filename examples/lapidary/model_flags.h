@@ -1,0 +1,50 @@
+// The options of all subcommands that run a model.
+#ifndef LAPIDARY_EXAMPLES_MODEL_FLAGS_H_
+#define LAPIDARY_EXAMPLES_MODEL_FLAGS_H_
+
+#include <CLI/App.hpp>
+#include <CLI/Validators.hpp>
+#include <cstddef>
+#include <memory>
+#include <string>
+
+#include "any_model.h"
+#include "lapidary/base/result.h"
+
+namespace lapidary::cli {
+
+struct ModelFlags {
+  std::string path;
+  std::size_t threads = 0;
+  std::string precision;  // empty: the library's default
+  std::size_t chunk = ModelOptions().chunk;
+  std::size_t context = 0;
+};
+
+// -m, -t, --precision and --chunk.
+void AddModelFlags(CLI::App& app, ModelFlags& flags);
+// --context
+void AddContextFlag(CLI::App& app, ModelFlags& flags);
+
+// Accepts numbers from `least` to `most`; anything else is wrong usage.
+CLI::Validator InRange(double least, double most);
+
+struct OpenedModel {
+  std::unique_ptr<AnyModel> model;
+  double load_seconds = 0;  // opening, the tokenizer made ready for text included
+
+  // The session of --context. kInvalidArgument if the model has not that much.
+  Result<std::unique_ptr<AnySession>> NewSession(const ModelFlags& flags) const;
+};
+
+// Opens the file, with a progress line if that takes long, and prints its warnings. Errors: those
+// of OpenAnyModel and Tokenizer::Prepare; kUnsupported if needs_text and the file has no
+// vocabulary.
+Result<OpenedModel> OpenModelOf(const ModelFlags& flags, bool needs_text = true);
+
+// "fast" or "exact".
+const char* PrecisionName(Precision precision);
+
+}  // namespace lapidary::cli
+
+#endif  // LAPIDARY_EXAMPLES_MODEL_FLAGS_H_

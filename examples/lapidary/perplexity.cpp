@@ -1,0 +1,98 @@
+// lapidary perplexity: how well the model predicts a text.
+#include <CLI/App.hpp>
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "any_model.h"
+#include "command.h"
+#include "json_out.h"
+#include "model_flags.h"
+#include "terminal.h"
+
+namespace lapidary::cli {
+namespace {
+
+struct PerplexityFlags {
+  ModelFlags model;
+  std::string file;
+  bool json = false;
+};
+
+// -log(softmax(logits)[id])
+double NegativeLogLikelihood(std::span<const float> logits, std::int32_t id) {
+  const float max = *std::max_element(logits.begin(), logits.end());
+  double sum = 0;
+  for (const float logit : logits) sum += std::exp(logit - max);
+  return std::log(sum) - (logits[static_cast<std::size_t>(id)] - max);
+}
+
+Status Run(const PerplexityFlags& flags) {
+  CatchInterrupts();
+  const Result<std::string> text = ReadText(flags.file);
+  if (!text) return text.error();
+  const Result<OpenedModel> opened = OpenModelOf(flags.model);
+  if (!opened) return opened.error();
+  const std::vector<std::int32_t> ids = opened->model->tokenizer()->Encode(*text);
+  if (ids.empty()) return MakeError(ErrorCode::kInvalidArgument, flags.file, " holds no text");
+  Result<std::unique_ptr<AnySession>> session = opened->NewSession(flags.model);
+  if (!session) return session.error();
+
+  double total = 0;
+  {
+    ProgressMeter meter("reading", ProgressMeter::Unit::kTokens);
+    const std::size_t window = (*session)->context();
+    for (std::size_t begin = 0; begin < ids.size(); begin += window) {
+      // <bos> and all ids but the last predict one id each.
+      const std::span<const std::int32_t> scored =
+          std::span(ids).subspan(begin, std::min(window, ids.size() - begin));
+      std::vector<std::int32_t> inputs = {kBos};
+      inputs.insert(inputs.end(), scored.begin(), scored.end() - 1);
+      if (begin > 0) session = opened->NewSession(flags.model);
+      if (!session) return session.error();
+      const auto visit = [&](std::size_t i, std::span<const float> logits) {
+        total += NegativeLogLikelihood(logits, scored[i]);
+        return meter({begin + i + 1, ids.size()});
+      };
+      if (Status status = (*session)->PrefillWithLogits(inputs, visit, 64); !status) return status;
+    }
+  }
+  const double nll = total / static_cast<double>(ids.size());
+  if (flags.json) {
+    PrintJson({{"tokens", ids.size()}, {"nll", nll}, {"perplexity", std::exp(nll)}});
+    return {};
+  }
+  WriteOut(StrCat("tokens ", ids.size(), ", nll ", Fixed(nll, 5), ", perplexity ",
+                  Fixed(std::exp(nll), 4), "\n"));
+  return {};
+}
+
+}  // namespace
+
+void AddPerplexity(CLI::App& app, Command* chosen) {
+  AddCommand<PerplexityFlags>(
+      app, chosen, "perplexity", "Measure how well the model predicts a text", Run,
+      [](CLI::App& command, PerplexityFlags& flags) {
+        AddModelFlags(command, flags.model);
+        AddContextFlag(command, flags.model);
+        command.add_option("-f,--file", flags.file, "The text (- is standard input)")
+            ->required()
+            ->type_name("FILE");
+        AddJsonFlag(command, flags.json);
+        command.footer(
+            "Every token of the text is predicted from those in front of it, the first from "
+            "<bos>.\n"
+            "A text longer than the context is cut into windows, each with a <bos> of its own.\n"
+            "nll is the mean of -log(probability) per token; perplexity is its exponential.\n"
+            "Example:\n"
+            "  lapidary perplexity -m gemma-3-270m.lap -f book.txt --context 2048");
+      });
+}
+
+}  // namespace lapidary::cli

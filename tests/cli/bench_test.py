@@ -1,0 +1,33 @@
+"""lapidary bench."""
+
+import cli
+
+
+class Bench(cli.ModelTest):
+    def test_json(self):
+        short = ["bench", "-m", self.blob, "-p", 96, "-n", 8, "-r", 2]
+        report = cli.run_json(*short)
+        for name in ("prefill_tok_s", "decode_tok_s", "decode_gb_s", "read_gb_s_limit", "prefill_top_s",
+                     "load_s", "first_token_s", "first_token_warm_s"):
+            self.assertGreater(report[name], 0, name)
+        self.assertEqual((report["model"], report["runs"]), ("Gemma 3 270M", 2))
+        self.assertRegex(report["logits_hash"], "^[0-9a-f]{16}$")
+        # 100 M weights in the layers, 168 M in the head: about 230 MB for each token.
+        self.assertAlmostEqual(report["decode_gb_s"] / report["decode_tok_s"], 0.24, delta=0.03)
+        self.assertAlmostEqual(report["prefill_top_s"] / report["prefill_tok_s"], 2e-12 * 100.2e6,
+                               delta=1e-5)
+        again = cli.run_json(*short, "-t", 1)
+        self.assertEqual(again["threads"], 1)
+
+    def test_text(self):
+        text = cli.run("bench", "-m", self.blob, "-p", 16, "-n", 0, "-r", 1).stdout
+        self.assertIn("prefill 16", text)
+        self.assertNotIn("decode", text)
+
+    def test_longer_than_the_context(self):
+        result = cli.run("bench", "-m", self.blob, "-p", 32, "-n", 8, "--context", 39, status=1)
+        self.assertIn("context", result.stderr)
+
+
+if __name__ == "__main__":
+    cli.main()

@@ -1,0 +1,362 @@
+// Products of activations and packed weights against sums in double.
+//
+// The reference multiplies the weights that the source blocks stand for by the *quantised* activations of the
+// scalar twin, so the kernel has nothing to lose but f32 roundings: one for each of at most 80 groups when
+// they are summed, and two in each term. 80 * 2^-24 = 5e-6 of the sum of magnitudes is the worst case;
+// the roundings point in all directions, and 2e-6 is never reached.
+#include "lapidary/kernels/matmul-inl.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <random>
+#include <span>
+#include <vector>
+
+#include "lapidary/base/buffer.h"
+#include "lapidary/kernels/quantize-inl.h"
+#include "tests/support/catch.h"
+#include "tests/support/dequantize.h"
+#include "tests/support/packed.h"
+#include "tests/support/scalar.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace lapidary {
+namespace HWY_NAMESPACE {
+namespace {
+
+using lapidary::testing::AwkwardCols;
+using lapidary::testing::FromBrainBits;
+using lapidary::testing::Packed;
+using lapidary::testing::QuantizedRow;
+using lapidary::testing::QuantizeRow;
+using lapidary::testing::RandomBlocks;
+using lapidary::testing::RoundToBrain;
+using lapidary::testing::Sum;
+using lapidary::testing::Uniform;
+using lapidary::testing::UniformVector;
+
+constexpr Precision kPrecisions[] = {Precision::kFast, Precision::kExact};
+
+float LimitOf(Precision precision) { return precision == Precision::kFast ? 127.0f : 32639.0f; }
+
+// Rows of activations, as floats and in the form that a format wants.
+struct Input {
+  Input(std::vector<std::vector<float>> rows, Format format, Precision precision)
+      : values(std::move(rows)),
+        memory(*AlignedBuffer::Allocate(ActivationBytes(values.size(), values[0].size()), "activations")),
+        x(BindActivations(memory.data(), values.size(), values[0].size())) {
+    std::memset(memory.data(), 0x5A, memory.size());
+    for (size_t r = 0; r < values.size(); ++r) {
+      StoreActivations(values[r].data(), 0, values[r].size(), FormFor(format, precision), precision, x, r);
+    }
+  }
+  std::vector<std::vector<float>> values;
+  AlignedBuffer memory;
+  Activations x;
+};
+
+// Outputs [count, w.rows] of rows row0 ...
+std::vector<float> Multiply(const PackedMatrix& w, const Activations& x, size_t row0, size_t count,
+                            Precision precision) {
+  static const auto scratch = std::make_unique<MatMulScratch>();
+  const AlignedBuffer block = *AlignedBuffer::Allocate(count * kPairOutputs * sizeof(float), "a block");
+  auto* c = reinterpret_cast<float*>(const_cast<uint8_t*>(block.data()));
+  std::vector<float> out(count * w.rows);
+  for (size_t pair = 0; pair < CountPairs(w); ++pair) {
+    std::fill_n(c, count * kPairOutputs, 1e30f);  // what is not overwritten shows
+    MatMulPair(w, pair, x, row0, count, precision, *scratch, c);
+    const size_t first = pair * kPairOutputs;
+    for (size_t r = 0; r < count; ++r) {
+      for (size_t i = 0; i < std::min(kPairOutputs, w.rows - first); ++i) {
+        out[r * w.rows + first + i] = c[r * kPairOutputs + i];
+      }
+    }
+  }
+  return out;
+}
+
+// What the arithmetic of a format sees of an activation.
+std::vector<double> Seen(std::span<const float> x, Format format, Precision precision) {
+  std::vector<double> seen;
+  if (SpecOf(format).is_float()) {
+    for (const float value : x) {
+      if (FormFor(format, precision) == kFormF32) {
+        seen.push_back(static_cast<double>(value));
+      } else {
+        const float high = RoundToBrain(value);
+        const float low = precision == Precision::kExact ? RoundToBrain(value - high) : 0.0f;
+        seen.push_back(static_cast<double>(high) + static_cast<double>(low));
+      }
+    }
+  } else {
+    const QuantizedRow row = QuantizeRow(x, LimitOf(precision));
+    for (size_t i = 0; i < x.size(); ++i) seen.push_back(row.value(i));
+  }
+  return seen;
+}
+
+// Largest error of outputs [rows, w.rows], as a share of the sum of magnitudes.
+double WorstError(const Packed& w, const Input& input, std::span<const float> out, Precision precision) {
+  const PackedMatrix& m = w.matrix;
+  double worst = 0;
+  for (size_t r = 0; r < input.values.size(); ++r) {
+    const std::vector<double> x = Seen(input.values[r], m.format, precision);
+    for (size_t o = 0; o < m.rows; ++o) {
+      Sum sum;
+      // A format with minima subtracts two larger terms: codes of 0 show how large a minimum is.
+      double magnitude = 0;
+      for (size_t k = 0; k < m.cols; ++k) {
+        sum.Add(static_cast<double>(w.value(o, k)) * x[k]);
+        magnitude += std::abs(x[k]);
+      }
+      const bool has_min = SpecOf(m.format).has_min;
+      const double yardstick = has_min ? magnitude * static_cast<double>(w.largest(o)) : sum.magnitude;
+      const double error = std::abs(static_cast<double>(out[r * m.rows + o]) - sum.value);
+      if (!(error == 0)) worst = std::max(worst, error / yardstick);
+      if (std::isnan(error)) return INFINITY;
+    }
+  }
+  return worst;
+}
+
+std::vector<std::vector<float>> RandomRows(size_t rows, size_t cols, std::mt19937& random) {
+  std::vector<std::vector<float>> values;
+  for (size_t r = 0; r < rows; ++r) values.push_back(UniformVector(random, cols, 5));
+  return values;
+}
+
+TEST_CASE("products equal the scalar twin's, and do not depend on the number of rows") {
+  std::mt19937 random(1);
+  double worst = 0;
+  for (const QuantSpec* spec : kAllSpecs) {
+    for (const size_t cols : AwkwardCols(*spec)) {
+      // Outputs that fill no panel, an odd number of panels, whole pairs.
+      for (const size_t outputs : cols > 600 ? std::vector<size_t>{37} : std::vector<size_t>{1, 16, 32, 37, 50}) {
+        const Packed w = Packed::Random(spec->format, outputs, cols, random);
+        for (const Precision precision : kPrecisions) {
+          const Input all(RandomRows(130, cols, random), spec->format, precision);
+          const std::vector<float> expected = Multiply(w.matrix, all.x, 0, 130, precision);
+          const double error = WorstError(w, all, expected, precision);
+          CAPTURE(spec->name, cols, outputs, precision == Precision::kFast, error);
+          CHECK(error < 2e-6);
+          worst = std::max(worst, error);
+          // Whatever the tile: 1 row alone, 2, a tile and a rest; from any row on.
+          size_t wrong = 0;
+          for (const size_t count : {1, 2, 3, 5, 17}) {
+            for (const size_t row0 : {size_t{0}, size_t{1}, size_t{7}, 130 - count}) {
+              const std::vector<float> some = Multiply(w.matrix, all.x, row0, count, precision);
+              wrong += std::memcmp(some.data(), expected.data() + row0 * outputs,
+                                   some.size() * sizeof(float)) != 0;
+            }
+          }
+          CHECK(wrong == 0);
+        }
+      }
+    }
+  }
+  INFO("largest error of all: " << worst);
+  CHECK(worst > 0);
+}
+
+// Blocks with every code and every scale byte at one end of its range, f16 scales 1 (minima 0.5).
+std::vector<uint8_t> ExtremeBlocks(const QuantSpec& spec, size_t blocks, uint8_t fill) {
+  std::vector<uint8_t> bytes(blocks * static_cast<size_t>(spec.source_bytes), fill);
+  const auto put = [&](size_t block, size_t at, uint16_t half) {
+    std::memcpy(bytes.data() + block * static_cast<size_t>(spec.source_bytes) + at, &half, 2);
+  };
+  for (size_t i = 0; i < blocks; ++i) {
+    put(i, spec.format == Format::kQ6_K ? 208 : 0, 0x3C00);
+    if (spec.format == Format::kQ4_K) put(i, 2, 0x3800);
+  }
+  return bytes;
+}
+
+TEST_CASE("codes and activations at the ends of their ranges overflow nothing") {
+  for (const QuantSpec* spec : kAllSpecs) {
+    if (spec->is_float()) continue;
+    const size_t cols = 256, outputs = 18;
+    const size_t blocks = outputs * cols / static_cast<size_t>(spec->source_block);
+    // Q8_0 and the scales of Q6_K are signed: 0x7F and 0x80 are their ends, 0x00 and 0xFF those of others.
+    for (const int fill : {0xFF, 0x00, 0x7F, 0x80}) {
+      const Packed w(spec->format, outputs, cols, ExtremeBlocks(*spec, blocks, static_cast<uint8_t>(fill)));
+      for (const Precision precision : kPrecisions) {
+        std::vector<std::vector<float>> rows(7, std::vector<float>(cols, 1.0f));
+        for (size_t k = 0; k < cols; ++k) {
+          rows[1][k] = -1;
+          rows[2][k] = k % 2 == 0 ? 1.0f : -1.0f;
+          rows[3][k] = k % 4 < 2 ? 1.0f : -1.0f;
+          rows[4][k] = k % 8 < 4 ? 1.0f : -1.0f;
+          rows[5][k] = k % 32 < 16 ? 1.0f : -1.0f;
+          rows[6][k] = k % 3 == 0 ? 1.0f : -1.0f;
+        }
+        const Input input(rows, spec->format, precision);
+        CHECK(std::abs(input.x.scales[0] * LimitOf(precision) - 1) < 1e-6f);
+        const std::vector<float> out = Multiply(w.matrix, input.x, 0, 7, precision);
+        // Codes are equal, so signs that alternate cancel: an error of the size of one product would show.
+        double worst = 0;
+        for (size_t r = 0; r < 7; ++r) {
+          for (size_t o = 0; o < outputs; ++o) {
+            Sum sum;
+            for (size_t k = 0; k < cols; ++k) {
+              sum.Add(static_cast<double>(w.value(o, k)) * static_cast<double>(rows[r][k]));
+            }
+            const double largest = static_cast<double>(std::max(w.largest(o), 1.0f));
+            worst = std::max(worst, std::abs(static_cast<double>(out[r * outputs + o]) - sum.value) / largest);
+          }
+        }
+        CAPTURE(spec->name, fill, precision == Precision::kFast, worst);
+        // 256 f32 products of about `largest`, summed in groups: 256 * 2^-23.
+        CHECK(worst < 4e-5);
+      }
+    }
+  }
+}
+
+TEST_CASE("an activation of 3e5 in one channel costs less than 1 %") {
+  std::mt19937 random(2);
+  for (const QuantSpec* spec : kAllSpecs) {
+    const size_t cols = 512, outputs = 32;
+    const Packed w = Packed::Random(spec->format, outputs, cols, random);
+    for (const Precision precision : kPrecisions) {
+      std::vector<std::vector<float>> rows = RandomRows(6, cols, random);
+      for (std::vector<float>& row : rows) row[100] = 3e5f;
+      const Input input(rows, spec->format, precision);
+      const std::vector<float> out = Multiply(w.matrix, input.x, 0, 6, precision);
+      CAPTURE(spec->name, precision == Precision::kFast);
+      size_t wrong = 0;
+      for (size_t r = 0; r < 6; ++r) {
+        for (size_t o = 0; o < outputs; ++o) {
+          Sum sum;
+          for (size_t k = 0; k < cols; ++k) {
+            sum.Add(static_cast<double>(w.value(o, k)) * static_cast<double>(rows[r][k]));
+          }
+          // Compared with the output of a channel with the largest weight of the row.
+          const double yardstick = 3e5 * static_cast<double>(w.largest(o));
+          const double error = std::abs(static_cast<double>(out[r * outputs + o]) - sum.value);
+          wrong += !(error < 0.01 * yardstick);
+        }
+      }
+      CHECK(wrong == 0);
+    }
+  }
+}
+
+TEST_CASE("kExact costs 16 bits of accuracy at most") {
+  std::mt19937 random(3);
+  for (const QuantSpec* spec : kAllSpecs) {
+    const size_t cols = 768, outputs = 24;
+    const Packed w = Packed::Random(spec->format, outputs, cols, random);
+    const Input input(RandomRows(5, cols, random), spec->format, Precision::kExact);
+    const std::vector<float> out = Multiply(w.matrix, input.x, 0, 5, Precision::kExact);
+    CAPTURE(spec->name);
+    size_t wrong = 0;
+    for (size_t r = 0; r < 5; ++r) {
+      for (size_t o = 0; o < outputs; ++o) {
+        double exact = 0, weights = 0;
+        for (size_t k = 0; k < cols; ++k) {
+          exact += static_cast<double>(w.value(o, k)) * static_cast<double>(input.values[r][k]);
+          weights += std::abs(static_cast<double>(w.value(o, k)));
+        }
+        // Activations reach 5: each is off by half a step of 5 / 32639, or by 2^-17 of itself as bf16 pair.
+        const double tolerance = weights * (5 * 0.5 / 32639 + 5e-6);
+        wrong += !(std::abs(static_cast<double>(out[r * outputs + o]) - exact) <= tolerance);
+      }
+    }
+    CHECK(wrong == 0);
+  }
+}
+
+TEST_CASE("stretches of inputs cover a row in whole units and fit the scratch") {
+  for (size_t cols = 64; cols <= 22'000; cols += 64) {
+    const size_t length = matmul::BlockLength(cols, kBlockInputs);
+    REQUIRE(length % 256 == 0);
+    REQUIRE(length > 0);
+    REQUIRE(length <= kBlockInputs);
+  }
+}
+
+TEST_CASE("sums of products of bytes stay within 16 bits") {
+  for (const QuantSpec* spec : kAllSpecs) {
+    if (spec->is_float() || spec->bits >= 8) continue;
+    const int quads = matmul::QuadsIn16Bits(spec->bits, spec->group);
+    CAPTURE(spec->name, quads);
+    CHECK(quads >= 1);
+    CHECK(spec->group / 4 % quads == 0);
+    CHECK(quads * 2 * 128 * ((1 << spec->bits) - 1) <= 32767);
+  }
+}
+
+template <size_t kMost>
+void CheckRowTiles() {
+  for (size_t rows = 0; rows < 40; ++rows) {
+    size_t next = 0;
+    bool in_order = true;
+    matmul::ForRowTiles<kMost>(rows, [&](auto tile_rows, size_t r) {
+      in_order = in_order && r == next && tile_rows() <= kMost;
+      next += tile_rows();
+    });
+    CHECK(in_order);
+    CHECK(next == rows);
+  }
+}
+
+TEST_CASE("row tiles cover every row once") {
+  CheckRowTiles<1>();
+  CheckRowTiles<2>();
+  CheckRowTiles<kTileRows>();
+  CheckRowTiles<kFloatTileRows>();
+}
+
+template <size_t kRows>
+void CheckPairTile() {
+  std::mt19937 random(4);
+  // Two vectors of pairs at places of their own, a stride between pairs, rows further apart than needed.
+  constexpr size_t kPairs = 9, kStep = 3 * kVectorBytes, kStride = 2 * kPairs + 3, kOut = 2 * kLanes + 5;
+  std::vector<uint8_t> w(kPairs * kStep);
+  for (size_t i = 0; i < w.size(); i += 2) {
+    const uint16_t bits = lapidary::testing::BrainBits(Uniform(random));
+    std::memcpy(w.data() + i, &bits, 2);
+  }
+  std::vector<PairInput> x(kRows * kStride + kLanes);
+  for (size_t i = 0; i < kRows * kStride; ++i) {
+    HWY_ALIGN PairInput stored[kLanes];
+    StoreInputs(hn::Set(DF(), RoundToBrain(Uniform(random))), stored);
+    x[i] = stored[0];
+  }
+  std::vector<float> c = UniformVector(random, kRows * kOut);
+  const std::vector<float> before = c;
+  PairTile<Format::kBF16, kRows>(w.data(), w.data() + 2 * kVectorBytes, kStep, kPairs, x.data(), kStride,
+                                 c.data(), kOut);
+  size_t wrong = 0;
+  for (size_t r = 0; r < kRows; ++r) {
+    for (size_t i = 0; i < kOut; ++i) {
+      double expected = static_cast<double>(before[r * kOut + i]);
+      if (i < 2 * kLanes) {
+        const uint8_t* at = w.data() + i / kLanes * 2 * kVectorBytes + i % kLanes * 4;
+        for (size_t k = 0; k < 2 * kPairs; ++k) {
+          uint16_t bits;
+          std::memcpy(&bits, at + k / 2 * kStep + k % 2 * 2, 2);
+          expected += static_cast<double>(FromBrainBits(bits)) *
+                      static_cast<double>(hwy::ConvertScalarTo<float>(x[r * kStride + k]));
+        }
+      }
+      wrong += !(std::abs(static_cast<double>(c[r * kOut + i]) - expected) <= 2e-6);
+    }
+  }
+  CAPTURE(kRows);
+  CHECK(wrong == 0);
+}
+
+TEST_CASE("a tile of pairs adds to what is there and touches nothing else") {
+  CheckPairTile<1>();
+  CheckPairTile<2>();
+  CheckPairTile<kFloatTileRows>();
+}
+
+}  // namespace
+}  // namespace HWY_NAMESPACE
+}  // namespace lapidary
+HWY_AFTER_NAMESPACE();

@@ -1,0 +1,155 @@
+// Sessions that are longer than the rings of their local layers.
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "tests/support/catch.h"
+#include "tests/support/synthetic_gguf.h"
+#include "tests/support/tiny_model.h"
+
+namespace lapidary::testing {
+namespace {
+
+// A context of many times the rings, so that they come round; a window of more than a page; one key/value
+// head, so that a decoding team divides the pages of attention.
+struct RingModel {
+  static constexpr std::string_view kName = "ring";
+  static constexpr Config kConfig = {.layers = 3,
+                                     .width = 64,
+                                     .ff_width = 96,
+                                     .heads = 3,
+                                     .kv_heads = 1,
+                                     .head_dim = 32,
+                                     .query_pre_attn_scalar = 24,
+                                     .window = 300,
+                                     .global_every = 3,
+                                     .context = 2048,
+                                     .vocabulary = 365,
+                                     .rope_factor_global = 2};
+};
+constexpr TinyFormats kRingFormats = TinyFormats::Uniform(Format::kQ8_0);
+
+Ids RingIds(std::size_t count, std::uint64_t seed = 1) { return SomeIds(count, 365, seed); }
+
+std::span<const std::int32_t> First(const Ids& ids, std::size_t n) { return std::span(ids).first(n); }
+std::span<const std::int32_t> From(const Ids& ids, std::size_t n) { return std::span(ids).subspan(n); }
+
+TEST_CASE("rings that come round: chunks below, at and above the window, and decode") {
+  const Ids ids = RingIds(1500);
+  std::vector<float> expected;
+  for (const std::size_t chunk : {1000, 1, 7, 256, 299, 300, 301, 512, 2048}) {
+    const Model<RingModel> model = OpenTiny<RingModel>(kRingFormats, {.threads = 1, .chunk = chunk});
+    Session session(model);
+    std::vector<float> logits = Prefilled(session, First(ids, 1400));
+    // And on across the borders of pages.
+    const std::vector<float> more = Decoded(session, From(ids, 1400));
+    logits.insert(logits.end(), more.begin(), more.end());
+    if (expected.empty()) expected = logits;
+    CAPTURE(chunk, session.memory_plan().local_pages);
+    CHECK(SameBits(logits, expected));
+  }
+}
+
+TEST_CASE("a prompt equals all but its last token, then that") {
+  const Model<RingModel> model = OpenTiny<RingModel>(kRingFormats, {.threads = 2, .chunk = 128});
+  const Ids ids = RingIds(601);
+  for (const std::size_t n : {2, 3, 5, 128, 129, 256, 257, 300, 301, 302, 601}) {
+    Session whole(model), split(model);
+    const std::vector<float> expected = Prefilled(whole, First(ids, n));
+    Prefilled(split, First(ids, n - 1));
+    CAPTURE(n);
+    CHECK(SameBits(Decoded(split, First(ids, n).last(1)), expected));
+  }
+}
+
+TEST_CASE("threads that divide the pages of attention change nothing") {
+  const Ids ids = RingIds(700);
+  std::vector<float> expected;
+  for (const std::size_t threads : {1, 2, 3, 5}) {
+    const Model<RingModel> model = OpenTiny<RingModel>(kRingFormats, {.threads = threads, .chunk = 100});
+    Session session(model);
+    Prefilled(session, First(ids, 690));
+    const std::vector<float> logits = Decoded(session, From(ids, 690));
+    if (expected.empty()) expected = logits;
+    CAPTURE(threads);
+    CHECK(SameBits(logits, expected));
+  }
+}
+
+TEST_CASE("rewinding within the ring is exact, beyond it starts over") {
+  const Model<RingModel> model = OpenTiny<RingModel>(kRingFormats, {.threads = 2, .chunk = 64});
+  const Ids ids = RingIds(1500), other = RingIds(200, 2);
+  Session session(model);
+  REQUIRE(session.memory_plan().local_pages == 3);
+  Prefilled(session, ids);
+  // Pages 3, 4 and 5 are there, from position 768 on. Position 1067 sees 768 and later.
+  const auto fresh = [&](std::size_t position) {
+    Session reference(model);
+    Prefilled(reference, First(ids, position));
+    return Prefilled(reference, other);
+  };
+
+  SECTION("to the end, or beyond it, nothing happens") {
+    const std::vector<float> logits = Copy(session.logits());
+    CHECK(session.Rewind(1500) == 1500);
+    CHECK(session.Rewind(9999) == 1500);
+    CHECK(SameBits(session.logits(), logits));
+  }
+  SECTION("a little, and on in another way") {
+    CHECK(session.Rewind(1490) == 1490);
+    CHECK(session.position() == 1490);
+    CHECK(session.ids().size() == 1490);
+    CHECK(session.logits().empty());
+    CHECK(SameBits(Prefilled(session, other), fresh(1490)));
+  }
+  SECTION("again and again, the ring remembering how far it was written") {
+    CHECK(session.Rewind(1300) == 1300);
+    Prefilled(session, First(other, 5));
+    CHECK(session.Rewind(1067) == 1067);
+    CHECK(SameBits(Prefilled(session, other), fresh(1067)));
+    CHECK(session.Rewind(1066) == 0);
+  }
+  SECTION("as far as the ring reaches") {
+    CHECK(session.Rewind(1067) == 1067);
+    CHECK(SameBits(Prefilled(session, other), fresh(1067)));
+  }
+  SECTION("one further: from the start, with nothing stale left") {
+    CHECK(session.Rewind(1066) == 0);
+    CHECK(session.position() == 0);
+    CHECK(session.ids().empty());
+    Prefilled(session, First(ids, 1066));
+    CHECK(SameBits(Prefilled(session, other), fresh(1066)));
+  }
+  SECTION("to nothing") {
+    CHECK(session.Rewind(0) == 0);
+    Prefilled(session, First(ids, 10));
+    CHECK(session.Rewind(3) == 3);
+    CHECK(SameBits(Prefilled(session, other), fresh(3)));
+  }
+}
+
+TEST_CASE("sessions in turn equal sessions alone") {
+  const Model<RingModel> model = OpenTiny<RingModel>(kRingFormats, {.threads = 2, .chunk = 50});
+  const Ids a = RingIds(420, 3), b = RingIds(37, 4);
+  const auto alone = [&](const Ids& ids, std::size_t prompt) {
+    Session session(model);
+    Prefilled(session, First(ids, prompt));
+    return Decoded(session, From(ids, prompt));
+  };
+  const std::vector<float> a_expected = alone(a, 400), b_expected = alone(b, 17);
+  Session first(model), second(model);
+  Prefilled(first, First(a, 200));
+  Prefilled(second, First(b, 17));
+  Prefilled(first, First(a, 400).subspan(200));
+  for (std::size_t i = 0; i < 20; ++i) {
+    REQUIRE(first.Decode(a[400 + i]).ok());
+    REQUIRE(second.Decode(b[17 + i]).ok());
+  }
+  CHECK(SameBits(first.logits(), a_expected));
+  CHECK(SameBits(second.logits(), b_expected));
+}
+
+}  // namespace
+}  // namespace lapidary::testing
