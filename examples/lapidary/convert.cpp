@@ -10,7 +10,7 @@
 
 #include "command.h"
 #include "json_out.h"
-#include "lapidary/weights/import.h"
+#include "lapidary/weights/convert.h"
 #include "terminal.h"
 
 namespace lapidary::cli {

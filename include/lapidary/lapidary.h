@@ -26,14 +26,18 @@
 #include "lapidary/model/model-inl.h"
 
 namespace lapidary {
+namespace HWY_NAMESPACE {
+
+// Name of that instruction set, such as "AVX3_ZEN4".
+inline const char* StaticTargetName() { return hwy::TargetName(HWY_TARGET); }
+
+}  // namespace HWY_NAMESPACE
 
 using HWY_STATIC_DISPATCH(Chat);
 using HWY_STATIC_DISPATCH(Generate);
 using HWY_STATIC_DISPATCH(Model);
 using HWY_STATIC_DISPATCH(Session);
-
-// Name of that instruction set, such as "AVX3_ZEN4".
-inline const char* StaticTargetName() { return hwy::TargetName(HWY_STATIC_TARGET); }
+using HWY_STATIC_DISPATCH(StaticTargetName);
 
 }  // namespace lapidary
 

@@ -20,7 +20,8 @@ TEST_CASE("every sixth layer is global") {
   CHECK(global == std::vector<std::int32_t>{5, 11, 17});
   CHECK(CountLayers(config, LayerKind::kGlobal) == 3);
   CHECK(CountLayers(config, LayerKind::kLocal) == 15);
-  // The pattern does not have to end with a global layer: 26 = 4 * 6 + 2, 34 = 5 * 6 + 4, 62 = 10 * 6 + 2.
+  // The pattern does not have to end with a global layer: 26 = 4 * 6 + 2, 34 = 5 * 6 + 4, 62 = 10 *
+  // 6 + 2.
   CHECK(CountLayers(Gemma3_1B::kConfig, LayerKind::kGlobal) == 4);
   CHECK(CountLayers(Gemma3_4B::kConfig, LayerKind::kGlobal) == 5);
   CHECK(CountLayers(Gemma3_12B::kConfig, LayerKind::kGlobal) == 8);
@@ -41,7 +42,8 @@ TEST_CASE("the pattern follows global_every") {
 
 struct Published {
   const Config* config;
-  std::int32_t layers, width, ff_width, heads, kv_heads, head_dim, scalar, window, context, vocabulary;
+  std::int32_t layers, width, ff_width, heads, kv_heads, head_dim, scalar, window, context,
+      vocabulary;
   double factor;
   bool vision;
 };
@@ -128,7 +130,8 @@ TEST_CASE("every field takes part in the comparison and in the difference") {
   // 15 of the decoder and 7 of the tower. Fields are 4 or 8 bytes: none was forgotten.
   CHECK(fields == 15 + 7);
   STATIC_REQUIRE(sizeof(VisionConfig) == 7 * 4);
-  STATIC_REQUIRE(sizeof(Config) == 11 * 4 + 4 + 4 * 8 + 7 * 4 + 4);  // with 4 bytes of padding twice
+  STATIC_REQUIRE(sizeof(Config) ==
+                 11 * 4 + 4 + 4 * 8 + 7 * 4 + 4);  // with 4 bytes of padding twice
   for (int i = 0; i < fields; ++i) {
     Config other = base;
     std::string changed;

@@ -1,6 +1,4 @@
 // The sampler against a slow twin that follows Hugging Face's logits processors step by step.
-#include "lapidary/generate/sampler-inl.h"
-
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -11,6 +9,7 @@
 #include <span>
 #include <vector>
 
+#include "lapidary/generate/sampler-inl.h"
 #include "tests/support/catch.h"
 #include "tests/support/scalar.h"
 
@@ -32,14 +31,16 @@ std::vector<double> Softmax(const std::vector<double>& logits) {
   return p;
 }
 
-// The distribution that transformers samples from: RepetitionPenaltyLogitsProcessor, then the warpers for
-// temperature, top k, top p and min p, each a filter of logits as in generation/logits_process.py.
+// The distribution that transformers samples from: RepetitionPenaltyLogitsProcessor, then the
+// warpers for temperature, top k, top p and min p, each a filter of logits as in
+// generation/logits_process.py.
 std::vector<double> Distribution(std::span<const float> raw, std::span<const int32_t> history,
                                  const SamplingOptions& options) {
   std::vector<double> logits(raw.begin(), raw.end());
   const double penalty = static_cast<double>(options.repetition_penalty);
   for (size_t i = 0; i < logits.size(); ++i) {
-    if (std::find(history.begin(), history.end(), static_cast<int32_t>(i)) == history.end()) continue;
+    if (std::find(history.begin(), history.end(), static_cast<int32_t>(i)) == history.end())
+      continue;
     logits[i] = logits[i] < 0 ? logits[i] * penalty : logits[i] / penalty;
   }
   for (double& logit : logits) logit /= static_cast<double>(options.temperature);
@@ -70,7 +71,8 @@ std::vector<double> Distribution(std::span<const float> raw, std::span<const int
   return Softmax(logits);
 }
 
-// Draws often: every token of the distribution must appear about as often as it says, no other at all.
+// Draws often: every token of the distribution must appear about as often as it says, no other at
+// all.
 void CheckDistribution(std::span<const float> logits, std::span<const int32_t> history,
                        SamplingOptions options) {
   constexpr int kDraws = 10'000;
@@ -78,8 +80,8 @@ void CheckDistribution(std::span<const float> logits, std::span<const int32_t> h
   std::vector<int> count(logits.size());
   Sampler sampler(options);
   for (int i = 0; i < kDraws; ++i) ++count[static_cast<size_t>(sampler.Sample(logits, history))];
-  CAPTURE(options.temperature, options.top_k, options.top_p, options.min_p, options.repetition_penalty,
-          logits.size());
+  CAPTURE(options.temperature, options.top_k, options.top_p, options.min_p,
+          options.repetition_penalty, logits.size());
   size_t wrong = 0, impossible = 0;
   for (size_t i = 0; i < logits.size(); ++i) {
     // Five standard deviations of a binomial distribution, and one draw for the rare ones.
@@ -101,7 +103,8 @@ TEST_CASE("greedy takes the largest logit, of equal ones the lowest id") {
   logits.back() = 40;  // no cap, and the last one counts
   CHECK(greedy.Sample(logits, {}) == 262'143);
   // Greedy ignores what only drawing uses.
-  Sampler also(SamplingOptions{.temperature = 0, .top_k = 1, .top_p = 0.1f, .min_p = 0.5f, .seed = 9});
+  Sampler also(
+      SamplingOptions{.temperature = 0, .top_k = 1, .top_p = 0.1f, .min_p = 0.5f, .seed = 9});
   CHECK(also.Sample(std::vector<float>{1, 3, 2, 3}, {}) == 1);
 }
 
@@ -123,7 +126,8 @@ TEST_CASE("draws follow the distribution of Hugging Face's steps") {
   CheckDistribution(logits, {}, {.temperature = 1, .top_p = 0.7f, .min_p = 0.3f});
 }
 
-TEST_CASE("the order of the steps shows: top p counts what top k left, min p what is left of both") {
+TEST_CASE(
+    "the order of the steps shows: top p counts what top k left, min p what is left of both") {
   // Probabilities 0.4, 0.3, 0.2, 0.1.
   std::vector<float> logits;
   for (const double p : {0.4, 0.3, 0.2, 0.1}) logits.push_back(static_cast<float>(std::log(p)));
@@ -147,8 +151,10 @@ TEST_CASE("the order of the steps shows: top p counts what top k left, min p wha
 TEST_CASE("at least the most likely token stays") {
   const std::vector<float> logits = {0, 1, 5, 1};
   for (const SamplingOptions& options :
-       {SamplingOptions{.temperature = 1, .top_k = 1}, SamplingOptions{.temperature = 1, .top_p = 0},
-        SamplingOptions{.temperature = 1, .top_p = 1e-6f}, SamplingOptions{.temperature = 1, .min_p = 1},
+       {SamplingOptions{.temperature = 1, .top_k = 1},
+        SamplingOptions{.temperature = 1, .top_p = 0},
+        SamplingOptions{.temperature = 1, .top_p = 1e-6f},
+        SamplingOptions{.temperature = 1, .min_p = 1},
         SamplingOptions{.temperature = 1, .min_p = 2}, SamplingOptions{.temperature = 1e-3f}}) {
     Sampler sampler(options);
     for (int i = 0; i < 100; ++i) REQUIRE(sampler.Sample(logits, {}) == 2);
@@ -183,8 +189,8 @@ TEST_CASE("equal seeds give equal draws") {
   };
   CHECK(draws(1) == draws(1));
   CHECK(draws(1) != draws(2));
-  // The generator is specified by the C++ standard, so these are the draws on every machine: four equally
-  // likely tokens show the two highest bits of its numbers.
+  // The generator is specified by the C++ standard, so these are the draws on every machine: four
+  // equally likely tokens show the two highest bits of its numbers.
   Sampler sampler(SamplingOptions{.temperature = 1, .seed = 5});
   std::mt19937_64 bits(5);
   for (int i = 0; i < 100; ++i) {
@@ -194,7 +200,8 @@ TEST_CASE("equal seeds give equal draws") {
 
 TEST_CASE("the repetition penalty changes each token once, towards less likely") {
   Sampler sampler(SamplingOptions{.repetition_penalty = 2});
-  // Positive logits are divided, negative ones multiplied; a token that came three times is penalised once.
+  // Positive logits are divided, negative ones multiplied; a token that came three times is
+  // penalised once.
   CHECK(sampler.Sample(std::vector<float>{4, 3, -1}, std::vector<int32_t>{0, 0, 0}) == 1);
   CHECK(sampler.Sample(std::vector<float>{4, 1.9f, -1}, std::vector<int32_t>{0, 0, 0}) == 0);
   CHECK(sampler.Sample(std::vector<float>{-1, -1.9f, -3}, std::vector<int32_t>{0}) == 1);

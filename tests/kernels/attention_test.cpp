@@ -1,6 +1,4 @@
 // Attention over pages against a softmax in double.
-#include "lapidary/kernels/attention-inl.h"
-
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -11,6 +9,7 @@
 #include <vector>
 
 #include "lapidary/base/buffer.h"
+#include "lapidary/kernels/attention-inl.h"
 #include "lapidary/kernels/norm-inl.h"
 #include "tests/support/catch.h"
 #include "tests/support/scalar.h"
@@ -48,7 +47,8 @@ TEST_CASE("keys and values have their places in a page, rounded to nearest even"
       for (size_t i = 0; i < head_dim; ++i) {
         // keys [block][head_dim / 2][16][2], values [block][8][head_dim][2]
         wrong += Bits(keys[block + (i / 2 * 16 + slot % 16) * 2 + i % 2]) != BrainBits(k[slot][i]);
-        wrong += Bits(values[block + (slot % 16 / 2 * head_dim + i) * 2 + slot % 2]) != BrainBits(v[slot][i]);
+        wrong += Bits(values[block + (slot % 16 / 2 * head_dim + i) * 2 + slot % 2]) !=
+                 BrainBits(v[slot][i]);
       }
     }
     CAPTURE(head_dim);
@@ -90,7 +90,8 @@ struct Queries {
         StoreInputs(hn::LoadU(DF(), rows[r].data() + i), stored.data() + r * kHeadDim + i);
       }
     }
-    for (size_t i = 0; i < stored.size(); ++i) floats.push_back(hwy::ConvertScalarTo<float>(stored[i]));
+    for (size_t i = 0; i < stored.size(); ++i)
+      floats.push_back(hwy::ConvertScalarTo<float>(stored[i]));
   }
   std::vector<PairInput> stored;
   std::vector<float> floats;  // what the kernel sees
@@ -103,8 +104,8 @@ struct Attended {
 
 // All pages in turn, merged, for rows [begin, end) of the queries.
 template <size_t kHeadDim>
-Attended Attend(const Queries<kHeadDim>& queries, size_t begin, size_t end, const Cache<kHeadDim>& cache,
-                std::span<const VisibleKeys> visible) {
+Attended Attend(const Queries<kHeadDim>& queries, size_t begin, size_t end,
+                const Cache<kHeadDim>& cache, std::span<const VisibleKeys> visible) {
   static const auto scratch = std::make_unique<AttentionScratch>();
   const size_t rows = end - begin;
   AlignedBuffer page = *AlignedBuffer::Allocate(kQueryTile * kHeadDim * sizeof(float), "a page");
@@ -119,18 +120,19 @@ Attended Attend(const Queries<kHeadDim>& queries, size_t begin, size_t end, cons
                          cache.values.data() + p * PageElements(kHeadDim), p * kPageKeys,
                          visible.data() + begin, *scratch, out, max, sum);
     for (size_t r = 0; r < rows; ++r) {
-      MergePage(out + r * kHeadDim, max[r], sum[r], kHeadDim, result.out.data() + r * kHeadDim, result.max[r],
-                result.sum[r]);
+      MergePage(out + r * kHeadDim, max[r], sum[r], kHeadDim, result.out.data() + r * kHeadDim,
+                result.max[r], result.sum[r]);
     }
   }
   for (size_t r = 0; r < rows; ++r) {
-    Scale(result.out.data() + r * kHeadDim, kHeadDim, result.sum[r] == 0 ? 0.0f : 1 / result.sum[r]);
+    Scale(result.out.data() + r * kHeadDim, kHeadDim,
+          result.sum[r] == 0 ? 0.0f : 1 / result.sum[r]);
   }
   return result;
 }
 
-// Scores are sums of up to 256 products that reach 3 and are off by some 2^-21; a weight is off by as much of
-// itself. With bf16 dot products the weights are rounded to 8 bits besides.
+// Scores are sums of up to 256 products that reach 3 and are off by some 2^-21; a weight is off by
+// as much of itself. With bf16 dot products the weights are rounded to 8 bits besides.
 constexpr double kTolerance = kHasBF16Dot ? 4e-3 : 1e-5;
 
 template <size_t kHeadDim>
@@ -143,9 +145,10 @@ void CheckAttention() {
     cache.Set(i, key, UniformVector(random, kHeadDim));
   }
   // Rows see: windows of all lengths at all places of a block, page borders, one key, everything.
-  std::vector<VisibleKeys> visible = {{0, 0},     {0, 15},    {0, 16},    {3, 255},   {3, 256},  {255, 256},
-                                      {256, 511}, {17, 528},  {512, 512}, {767, 767}, {0, 767},  {250, 761},
-                                      {31, 32},   {511, 512}, {100, 611}, {240, 255}, {255, 255}};
+  std::vector<VisibleKeys> visible = {{0, 0},     {0, 15},    {0, 16},   {3, 255},   {3, 256},
+                                      {255, 256}, {256, 511}, {17, 528}, {512, 512}, {767, 767},
+                                      {0, 767},   {250, 761}, {31, 32},  {511, 512}, {100, 611},
+                                      {240, 255}, {255, 255}};
   while (visible.size() < kQueryTile) {
     const size_t last = random() % positions;
     visible.push_back({last - std::min<size_t>(last, 19), last});
@@ -189,7 +192,8 @@ TEST_CASE("attention equals a softmax in double over windows and pages, row by r
   CheckAttention<256>();
 }
 
-TEST_CASE("a row that sees nothing of a page adds nothing, a row that sees nothing at all gives zeros") {
+TEST_CASE(
+    "a row that sees nothing of a page adds nothing, a row that sees nothing at all gives zeros") {
   constexpr size_t kHeadDim = 64;
   std::mt19937 random(3);
   Cache<kHeadDim> cache(2);
@@ -242,7 +246,8 @@ TEST_CASE("at position 512 a window of 512 gives key 0 nothing and key 1 a 512th
     cache.Set(i, std::vector<float>(kHeadDim, static_cast<float>(i)), value);
   }
   const Queries<kHeadDim> queries({std::vector<float>(kHeadDim, 0.0f)});
-  const Attended result = Attend<kHeadDim>(queries, 0, 1, cache, std::vector<VisibleKeys>{{1, 512}});
+  const Attended result =
+      Attend<kHeadDim>(queries, 0, 1, cache, std::vector<VisibleKeys>{{1, 512}});
   CHECK(result.out[0] == 0.0f);
   CHECK(std::abs(result.out[1] - 1.0f / 512) < 1e-9f);
   CHECK(std::abs(result.out[2] - 1.0f / 512) < 1e-9f);
@@ -250,7 +255,8 @@ TEST_CASE("at position 512 a window of 512 gives key 0 nothing and key 1 a 512th
   CHECK(result.out[4] == 0.0f);
 }
 
-TEST_CASE("there is no soft cap: scores far apart stay far apart, scores of hundreds do not overflow") {
+TEST_CASE(
+    "there is no soft cap: scores far apart stay far apart, scores of hundreds do not overflow") {
   constexpr size_t kHeadDim = 64;
   Cache<kHeadDim> cache(2);
   std::vector<float> key(kHeadDim, 0.0f), value(kHeadDim, 0.0f);

@@ -1,11 +1,9 @@
 // Products of activations and packed weights against sums in double.
 //
-// The reference multiplies the weights that the source blocks stand for by the *quantised* activations of the
-// scalar twin, so the kernel has nothing to lose but f32 roundings: one for each of at most 80 groups when
-// they are summed, and two in each term. 80 * 2^-24 = 5e-6 of the sum of magnitudes is the worst case;
-// the roundings point in all directions, and 2e-6 is never reached.
-#include "lapidary/kernels/matmul-inl.h"
-
+// The reference multiplies the weights that the source blocks stand for by the *quantised*
+// activations of the scalar twin, so the kernel has nothing to lose but f32 roundings: one for each
+// of at most 80 groups when they are summed, and two in each term. 80 * 2^-24 = 5e-6 of the sum of
+// magnitudes is the worst case; the roundings point in all directions, and 2e-6 is never reached.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -16,6 +14,7 @@
 #include <vector>
 
 #include "lapidary/base/buffer.h"
+#include "lapidary/kernels/matmul-inl.h"
 #include "lapidary/kernels/quantize-inl.h"
 #include "tests/support/catch.h"
 #include "tests/support/dequantize.h"
@@ -46,11 +45,13 @@ float LimitOf(Precision precision) { return precision == Precision::kFast ? 127.
 struct Input {
   Input(std::vector<std::vector<float>> rows, Format format, Precision precision)
       : values(std::move(rows)),
-        memory(*AlignedBuffer::Allocate(ActivationBytes(values.size(), values[0].size()), "activations")),
+        memory(*AlignedBuffer::Allocate(ActivationBytes(values.size(), values[0].size()),
+                                        "activations")),
         x(BindActivations(memory.data(), values.size(), values[0].size())) {
     std::memset(memory.data(), 0x5A, memory.size());
     for (size_t r = 0; r < values.size(); ++r) {
-      StoreActivations(values[r].data(), 0, values[r].size(), FormFor(format, precision), precision, x, r);
+      StoreActivations(values[r].data(), 0, values[r].size(), FormFor(format, precision), precision,
+                       x, r);
     }
   }
   std::vector<std::vector<float>> values;
@@ -62,7 +63,8 @@ struct Input {
 std::vector<float> Multiply(const PackedMatrix& w, const Activations& x, size_t row0, size_t count,
                             Precision precision) {
   static const auto scratch = std::make_unique<MatMulScratch>();
-  const AlignedBuffer block = *AlignedBuffer::Allocate(count * kPairOutputs * sizeof(float), "a block");
+  const AlignedBuffer block =
+      *AlignedBuffer::Allocate(count * kPairOutputs * sizeof(float), "a block");
   auto* c = reinterpret_cast<float*>(const_cast<uint8_t*>(block.data()));
   std::vector<float> out(count * w.rows);
   for (size_t pair = 0; pair < CountPairs(w); ++pair) {
@@ -99,7 +101,8 @@ std::vector<double> Seen(std::span<const float> x, Format format, Precision prec
 }
 
 // Largest error of outputs [rows, w.rows], as a share of the sum of magnitudes.
-double WorstError(const Packed& w, const Input& input, std::span<const float> out, Precision precision) {
+double WorstError(const Packed& w, const Input& input, std::span<const float> out,
+                  Precision precision) {
   const PackedMatrix& m = w.matrix;
   double worst = 0;
   for (size_t r = 0; r < input.values.size(); ++r) {
@@ -113,7 +116,8 @@ double WorstError(const Packed& w, const Input& input, std::span<const float> ou
         magnitude += std::abs(x[k]);
       }
       const bool has_min = SpecOf(m.format).has_min;
-      const double yardstick = has_min ? magnitude * static_cast<double>(w.largest(o)) : sum.magnitude;
+      const double yardstick =
+          has_min ? magnitude * static_cast<double>(w.largest(o)) : sum.magnitude;
       const double error = std::abs(static_cast<double>(out[r * m.rows + o]) - sum.value);
       if (!(error == 0)) worst = std::max(worst, error / yardstick);
       if (std::isnan(error)) return INFINITY;
@@ -134,7 +138,8 @@ TEST_CASE("products equal the scalar twin's, and do not depend on the number of 
   for (const QuantSpec* spec : kAllSpecs) {
     for (const size_t cols : AwkwardCols(*spec)) {
       // Outputs that fill no panel, an odd number of panels, whole pairs.
-      for (const size_t outputs : cols > 600 ? std::vector<size_t>{37} : std::vector<size_t>{1, 16, 32, 37, 50}) {
+      for (const size_t outputs :
+           cols > 600 ? std::vector<size_t>{37} : std::vector<size_t>{1, 16, 32, 37, 50}) {
         const Packed w = Packed::Random(spec->format, outputs, cols, random);
         for (const Precision precision : kPrecisions) {
           const Input all(RandomRows(130, cols, random), spec->format, precision);
@@ -179,9 +184,11 @@ TEST_CASE("codes and activations at the ends of their ranges overflow nothing") 
     if (spec->is_float()) continue;
     const size_t cols = 256, outputs = 18;
     const size_t blocks = outputs * cols / static_cast<size_t>(spec->source_block);
-    // Q8_0 and the scales of Q6_K are signed: 0x7F and 0x80 are their ends, 0x00 and 0xFF those of others.
+    // Q8_0 and the scales of Q6_K are signed: 0x7F and 0x80 are their ends, 0x00 and 0xFF those of
+    // others.
     for (const int fill : {0xFF, 0x00, 0x7F, 0x80}) {
-      const Packed w(spec->format, outputs, cols, ExtremeBlocks(*spec, blocks, static_cast<uint8_t>(fill)));
+      const Packed w(spec->format, outputs, cols,
+                     ExtremeBlocks(*spec, blocks, static_cast<uint8_t>(fill)));
       for (const Precision precision : kPrecisions) {
         std::vector<std::vector<float>> rows(7, std::vector<float>(cols, 1.0f));
         for (size_t k = 0; k < cols; ++k) {
@@ -195,7 +202,8 @@ TEST_CASE("codes and activations at the ends of their ranges overflow nothing") 
         const Input input(rows, spec->format, precision);
         CHECK(std::abs(input.x.scales[0] * LimitOf(precision) - 1) < 1e-6f);
         const std::vector<float> out = Multiply(w.matrix, input.x, 0, 7, precision);
-        // Codes are equal, so signs that alternate cancel: an error of the size of one product would show.
+        // Codes are equal, so signs that alternate cancel: an error of the size of one product
+        // would show.
         double worst = 0;
         for (size_t r = 0; r < 7; ++r) {
           for (size_t o = 0; o < outputs; ++o) {
@@ -204,7 +212,8 @@ TEST_CASE("codes and activations at the ends of their ranges overflow nothing") 
               sum.Add(static_cast<double>(w.value(o, k)) * static_cast<double>(rows[r][k]));
             }
             const double largest = static_cast<double>(std::max(w.largest(o), 1.0f));
-            worst = std::max(worst, std::abs(static_cast<double>(out[r * outputs + o]) - sum.value) / largest);
+            worst = std::max(
+                worst, std::abs(static_cast<double>(out[r * outputs + o]) - sum.value) / largest);
           }
         }
         CAPTURE(spec->name, fill, precision == Precision::kFast, worst);
@@ -260,7 +269,8 @@ TEST_CASE("kExact costs 16 bits of accuracy at most") {
           exact += static_cast<double>(w.value(o, k)) * static_cast<double>(input.values[r][k]);
           weights += std::abs(static_cast<double>(w.value(o, k)));
         }
-        // Activations reach 5: each is off by half a step of 5 / 32639, or by 2^-17 of itself as bf16 pair.
+        // Activations reach 5: each is off by half a step of 5 / 32639, or by 2^-17 of itself as
+        // bf16 pair.
         const double tolerance = weights * (5 * 0.5 / 32639 + 5e-6);
         wrong += !(std::abs(static_cast<double>(out[r * outputs + o]) - exact) <= tolerance);
       }
@@ -313,8 +323,10 @@ TEST_CASE("row tiles cover every row once") {
 template <size_t kRows>
 void CheckPairTile() {
   std::mt19937 random(4);
-  // Two vectors of pairs at places of their own, a stride between pairs, rows further apart than needed.
-  constexpr size_t kPairs = 9, kStep = 3 * kVectorBytes, kStride = 2 * kPairs + 3, kOut = 2 * kLanes + 5;
+  // Two vectors of pairs at places of their own, a stride between pairs, rows further apart than
+  // needed.
+  constexpr size_t kPairs = 9, kStep = 3 * kVectorBytes, kStride = 2 * kPairs + 3,
+                   kOut = 2 * kLanes + 5;
   std::vector<uint8_t> w(kPairs * kStep);
   for (size_t i = 0; i < w.size(); i += 2) {
     const uint16_t bits = lapidary::testing::BrainBits(Uniform(random));
@@ -328,8 +340,8 @@ void CheckPairTile() {
   }
   std::vector<float> c = UniformVector(random, kRows * kOut);
   const std::vector<float> before = c;
-  PairTile<Format::kBF16, kRows>(w.data(), w.data() + 2 * kVectorBytes, kStep, kPairs, x.data(), kStride,
-                                 c.data(), kOut);
+  PairTile<Format::kBF16, kRows>(w.data(), w.data() + 2 * kVectorBytes, kStep, kPairs, x.data(),
+                                 kStride, c.data(), kOut);
   size_t wrong = 0;
   for (size_t r = 0; r < kRows; ++r) {
     for (size_t i = 0; i < kOut; ++i) {

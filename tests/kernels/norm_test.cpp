@@ -1,12 +1,11 @@
 // Exp and the elementwise kernels against double precision.
-#include "lapidary/kernels/norm-inl.h"
-
 #include <cmath>
 #include <limits>
 #include <random>
 #include <span>
 #include <vector>
 
+#include "lapidary/kernels/norm-inl.h"
 #include "lapidary/kernels/simd-inl.h"
 #include "tests/support/catch.h"
 #include "tests/support/scalar.h"
@@ -132,7 +131,8 @@ TEST_CASE("RoPE turns split halves") {
     size_t wrong = 0;
     for (size_t i = 0; i < half; ++i) {
       const double a = static_cast<double>(x[i]), b = static_cast<double>(x[i + half]);
-      const double c = std::cos(static_cast<double>(angle[i])), s = std::sin(static_cast<double>(angle[i]));
+      const double c = std::cos(static_cast<double>(angle[i])),
+                   s = std::sin(static_cast<double>(angle[i]));
       wrong += !(std::abs(static_cast<double>(y[i]) - 0.25 * (a * c - b * s)) <= 1e-6);
       wrong += !(std::abs(static_cast<double>(y[i + half]) - 0.25 * (b * c + a * s)) <= 1e-6);
     }

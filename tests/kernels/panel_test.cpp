@@ -1,5 +1,5 @@
 // Reading packed panels, against a dequantiser that works on the blocks of the source file.
-#include "lapidary/kernels/panel-inl.h"
+#include "tests/support/panel.h"
 
 #include <cmath>
 #include <cstdint>
@@ -7,10 +7,10 @@
 #include <vector>
 
 #include "lapidary/base/buffer.h"
+#include "lapidary/kernels/panel-inl.h"
 #include "tests/support/catch.h"
 #include "tests/support/dequantize.h"
 #include "tests/support/packed.h"
-#include "tests/support/panel.h"
 #include "tests/support/scalar.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -113,7 +113,8 @@ void CheckScales() {
           const int8_t factor = static_cast<int8_t>(unit[64 + 16 * g + r]);
           scale = lapidary::testing::HalfToFloat(unit.data() + 2 * r) * static_cast<float>(factor);
           const uint8_t min_factor = unit[64 + 16 * groups + 16 * g + r];
-          min = lapidary::testing::HalfToFloat(unit.data() + 32 + 2 * r) * static_cast<float>(min_factor);
+          min = lapidary::testing::HalfToFloat(unit.data() + 32 + 2 * r) *
+                static_cast<float>(min_factor);
         }
         HWY_ALIGN float loaded[kLanes];
         hn::Store(LoadScales<kFormat>(unit.data(), g, r / kLanes), DF(), loaded);

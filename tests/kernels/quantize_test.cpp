@@ -1,6 +1,4 @@
 // Activations in all their forms against the scalar twin.
-#include "lapidary/kernels/quantize-inl.h"
-
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -9,6 +7,7 @@
 #include <vector>
 
 #include "lapidary/base/buffer.h"
+#include "lapidary/kernels/quantize-inl.h"
 #include "tests/support/catch.h"
 #include "tests/support/scalar.h"
 
@@ -92,9 +91,11 @@ TEST_CASE("activations are stored in every form, odd tails filled with zeros") {
     Stored stored(3, cols);
     const std::vector<float> values = UniformVector(random, cols, 7);
     for (const size_t row : {2, 0, 1}) {
-      StoreActivations(values.data(), 0, cols, kAllForms | kFormPlanes, Precision::kExact, stored.x, row);
+      StoreActivations(values.data(), 0, cols, kAllForms | kFormPlanes, Precision::kExact, stored.x,
+                       row);
       CheckRow(values, stored.x, row, kAllForms | kFormPlanes, Precision::kExact);
-      StoreActivations(values.data(), 0, cols, kAllForms | kFormBytes, Precision::kFast, stored.x, row);
+      StoreActivations(values.data(), 0, cols, kAllForms | kFormBytes, Precision::kFast, stored.x,
+                       row);
       CheckRow(values, stored.x, row, kAllForms | kFormBytes, Precision::kFast);
     }
   }
@@ -107,8 +108,8 @@ TEST_CASE("a row of activations may be stored in pieces of 32") {
   Stored stored(1, cols);
   for (size_t begin = 0; begin < cols; begin += 32) {
     const size_t from = (begin + 96) % cols;  // in any order
-    StoreActivations(values.data() + from, from, 32, kAllForms | kFormPlanes, Precision::kExact, stored.x,
-                     0);
+    StoreActivations(values.data() + from, from, 32, kAllForms | kFormPlanes, Precision::kExact,
+                     stored.x, 0);
   }
   CheckRow(values, stored.x, 0, kAllForms | kFormPlanes, Precision::kExact);
 }
@@ -118,7 +119,8 @@ TEST_CASE("f32 activations may be stored in place") {
   const std::vector<float> values = UniformVector(random, 100);
   Stored stored(1, values.size());
   std::copy(values.begin(), values.end(), stored.x.f32);
-  StoreActivations(stored.x.f32, 0, values.size(), kFormF32 | kFormWords, Precision::kExact, stored.x, 0);
+  StoreActivations(stored.x.f32, 0, values.size(), kFormF32 | kFormWords, Precision::kExact,
+                   stored.x, 0);
   CheckRow(values, stored.x, 0, kFormF32 | kFormWords, Precision::kExact);
 }
 
@@ -173,15 +175,16 @@ TEST_CASE("activations round to nearest, ties to even") {
 TEST_CASE("bf16 is rounded to nearest even, not truncated") {
   // Exactly between two bf16 numbers, a little above and below, of both parities and signs.
   std::vector<float> values;
-  for (const uint32_t bits : {0x3F808000u, 0x3F818000u, 0x3F808001u, 0x3F807FFFu, 0xBF808000u, 0xBF818000u,
-                              0x3FFFFFFFu, 0x00008000u, 0x7F7F7FFFu}) {
+  for (const uint32_t bits : {0x3F808000u, 0x3F818000u, 0x3F808001u, 0x3F807FFFu, 0xBF808000u,
+                              0xBF818000u, 0x3FFFFFFFu, 0x00008000u, 0x7F7F7FFFu}) {
     float value;
     std::memcpy(&value, &bits, sizeof(value));
     values.push_back(value);
   }
   Stored stored(1, values.size());
   StoreActivations(values.data(), 0, values.size(), kFormBF16, Precision::kExact, stored.x, 0);
-  const uint16_t expected[] = {0x3F80, 0x3F82, 0x3F81, 0x3F80, 0xBF80, 0xBF82, 0x4000, 0x0000, 0x7F7F};
+  const uint16_t expected[] = {0x3F80, 0x3F82, 0x3F81, 0x3F80, 0xBF80,
+                               0xBF82, 0x4000, 0x0000, 0x7F7F};
   for (size_t i = 0; i < values.size(); ++i) {
     CAPTURE(i);
     CHECK(Bits(stored.x.bf16[i]) == expected[i]);
@@ -196,7 +199,8 @@ TEST_CASE("bf16 and its remainder hold 16 bits of an activation") {
   StoreActivations(values.data(), 0, values.size(), kFormBF16, Precision::kExact, stored.x, 0);
   size_t wrong = 0;
   for (size_t i = 0; i < values.size(); ++i) {
-    const float both = FromBrainBits(Bits(stored.x.bf16[i])) + FromBrainBits(Bits(stored.x.bf16_low[i]));
+    const float both =
+        FromBrainBits(Bits(stored.x.bf16[i])) + FromBrainBits(Bits(stored.x.bf16_low[i]));
     wrong += std::abs(both - values[i]) > std::abs(values[i]) * 0x1p-17f;
   }
   CHECK(wrong == 0);
@@ -209,7 +213,8 @@ TEST_CASE("the forms of a buffer do not overlap") {
   Stored stored(rows, cols);
   for (size_t r = 0; r < rows; ++r) {
     values.push_back(UniformVector(random, cols));
-    StoreActivations(values[r].data(), 0, cols, kAllForms | kFormPlanes, Precision::kExact, stored.x, r);
+    StoreActivations(values[r].data(), 0, cols, kAllForms | kFormPlanes, Precision::kExact,
+                     stored.x, r);
   }
   for (size_t r = 0; r < rows; ++r) {
     CheckRow(values[r], stored.x, r, kAllForms | kFormPlanes, Precision::kExact);

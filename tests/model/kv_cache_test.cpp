@@ -42,7 +42,8 @@ TEST_CASE("a short context needs no ring") {
 TEST_CASE("a ring has just as many pages as a chunk and its window can touch") {
   for (const std::size_t chunk : {1, 2, 3, 100, 211, 212, 213, 256, 257, 512, 1000}) {
     const std::size_t pages = PlanKv(kSmall, 4096, chunk).local_pages;
-    // The first row of a chunk at `position` sees position - 299, the last row is position + chunk - 1.
+    // The first row of a chunk at `position` sees position - 299, the last row is position + chunk
+    // - 1.
     std::size_t needed = 0;
     for (std::size_t position = 299; position + chunk <= 4096; ++position) {
       needed = std::max(needed, (position + chunk - 1) / 256 - (position - 299) / 256 + 1);
@@ -68,7 +69,8 @@ TEST_CASE("pages are distinct, zero at first, and local ones come round") {
         all.insert(cache.Values(layer, kv_head, page));
         CHECK(std::all_of(cache.Keys(layer, kv_head, page), cache.Keys(layer, kv_head, page) + head,
                           [](std::uint16_t v) { return v == 0; }));
-        CHECK(std::all_of(cache.Values(layer, kv_head, page), cache.Values(layer, kv_head, page) + head,
+        CHECK(std::all_of(cache.Values(layer, kv_head, page),
+                          cache.Values(layer, kv_head, page) + head,
                           [](std::uint16_t v) { return v == 0; }));
       }
     }

@@ -30,7 +30,7 @@ std::int32_t Best(std::span<const float> logits) {
 }
 
 struct TextErrors {
-  double mean = 0;       // of the log-probability of the id that follows
+  double mean = 0;  // of the log-probability of the id that follows
   double max = 0;
   double top_max = 0;    // of the five best ids, at every 16th position
   double nll = 0;        // change of the mean negative log-likelihood
@@ -43,7 +43,8 @@ TextErrors MeasureText(const Model<Gemma3_270M>& model, const RealText& text) {
   TextErrors errors;
   const Status status = session.PrefillWithLogits(
       std::span(text.ids).first(kTextIds), [&](std::size_t i, std::span<const float> logits) {
-        const double change = LogProbability(logits, text.ids[i + 1]) - text.next_log_probabilities[i];
+        const double change =
+            LogProbability(logits, text.ids[i + 1]) - text.next_log_probabilities[i];
         errors.mean += std::abs(change) / kTextIds;
         errors.nll -= change / kTextIds;
         errors.max = std::max(errors.max, std::abs(change));
@@ -76,8 +77,8 @@ void CheckTexts(const Model<Gemma3_270M>& model, const TextErrors& most) {
   }
 }
 
-// Follows the greedy continuations of the reference; where it parts from one, the reference itself must have
-// been undecided: its two best logits closer than `margin`.
+// Follows the greedy continuations of the reference; where it parts from one, the reference itself
+// must have been undecided: its two best logits closer than `margin`.
 void CheckGreedy(const Model<Gemma3_270M>& model, double margin) {
   for (const RealGreedy& greedy : LoadRealGreedy()) {
     Session session(model, 1024);
@@ -103,8 +104,8 @@ TEST_CASE("the real 270M in kExact") {
   const std::filesystem::path path = RealModelPath();
   if (path.empty()) return;
   const Model<Gemma3_270M> model = OpenReal(path, Precision::kExact);
-  // Measured: 0.0056, 0.100, 0.114 (a token of probability e^-12), 0.0015, none. Keys and values in bf16
-  // cause nearly all of it.
+  // Measured: 0.0056, 0.100, 0.114 (a token of probability e^-12), 0.0015, none. Keys and values in
+  // bf16 cause nearly all of it.
   CheckTexts(model, {.mean = 0.009, .max = 0.2, .top_max = 0.2, .nll = 0.004, .best = 0});
   // Measured: no difference in 5 times 32 tokens, the smallest margin of which is 0.004.
   CheckGreedy(model, 0.02);

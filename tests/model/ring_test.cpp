@@ -12,8 +12,8 @@
 namespace lapidary::testing {
 namespace {
 
-// A context of many times the rings, so that they come round; a window of more than a page; one key/value
-// head, so that a decoding team divides the pages of attention.
+// A context of many times the rings, so that they come round; a window of more than a page; one
+// key/value head, so that a decoding team divides the pages of attention.
 struct RingModel {
   static constexpr std::string_view kName = "ring";
   static constexpr Config kConfig = {.layers = 3,
@@ -33,14 +33,19 @@ constexpr TinyFormats kRingFormats = TinyFormats::Uniform(Format::kQ8_0);
 
 Ids RingIds(std::size_t count, std::uint64_t seed = 1) { return SomeIds(count, 365, seed); }
 
-std::span<const std::int32_t> First(const Ids& ids, std::size_t n) { return std::span(ids).first(n); }
-std::span<const std::int32_t> From(const Ids& ids, std::size_t n) { return std::span(ids).subspan(n); }
+std::span<const std::int32_t> First(const Ids& ids, std::size_t n) {
+  return std::span(ids).first(n);
+}
+std::span<const std::int32_t> From(const Ids& ids, std::size_t n) {
+  return std::span(ids).subspan(n);
+}
 
 TEST_CASE("rings that come round: chunks below, at and above the window, and decode") {
   const Ids ids = RingIds(1500);
   std::vector<float> expected;
   for (const std::size_t chunk : {1000, 1, 7, 256, 299, 300, 301, 512, 2048}) {
-    const Model<RingModel> model = OpenTiny<RingModel>(kRingFormats, {.threads = 1, .chunk = chunk});
+    const Model<RingModel> model =
+        OpenTiny<RingModel>(kRingFormats, {.threads = 1, .chunk = chunk});
     Session session(model);
     std::vector<float> logits = Prefilled(session, First(ids, 1400));
     // And on across the borders of pages.
@@ -68,7 +73,8 @@ TEST_CASE("threads that divide the pages of attention change nothing") {
   const Ids ids = RingIds(700);
   std::vector<float> expected;
   for (const std::size_t threads : {1, 2, 3, 5}) {
-    const Model<RingModel> model = OpenTiny<RingModel>(kRingFormats, {.threads = threads, .chunk = 100});
+    const Model<RingModel> model =
+        OpenTiny<RingModel>(kRingFormats, {.threads = threads, .chunk = 100});
     Session session(model);
     Prefilled(session, First(ids, 690));
     const std::vector<float> logits = Decoded(session, From(ids, 690));

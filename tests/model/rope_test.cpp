@@ -1,6 +1,4 @@
 // Tables of RoPE against angles in long double.
-#include "lapidary/model/rope-inl.h"
-
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
@@ -8,6 +6,7 @@
 #include <vector>
 
 #include "lapidary/config/models.h"
+#include "lapidary/model/rope-inl.h"
 #include "tests/support/catch.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -25,11 +24,15 @@ double WorstError(double base, double factor, size_t head_dim, size_t context,
     std::vector<float> cosine(half + 1, 9.0f), sine(half + 1, 9.0f);
     table.Row(position, cosine.data(), sine.data());
     for (size_t i = 0; i < half; ++i) {
-      const long double exponent = -2.0L * static_cast<long double>(i) / static_cast<long double>(head_dim);
-      const long double angle = static_cast<long double>(position) / static_cast<long double>(factor) *
+      const long double exponent =
+          -2.0L * static_cast<long double>(i) / static_cast<long double>(head_dim);
+      const long double angle = static_cast<long double>(position) /
+                                static_cast<long double>(factor) *
                                 std::pow(static_cast<long double>(base), exponent);
-      worst = std::max(worst, std::abs(static_cast<double>(std::cos(angle) - static_cast<long double>(cosine[i]))));
-      worst = std::max(worst, std::abs(static_cast<double>(std::sin(angle) - static_cast<long double>(sine[i]))));
+      worst = std::max(worst, std::abs(static_cast<double>(std::cos(angle) -
+                                                           static_cast<long double>(cosine[i]))));
+      worst = std::max(worst, std::abs(static_cast<double>(std::sin(angle) -
+                                                           static_cast<long double>(sine[i]))));
     }
     CHECK(cosine[half] == 9.0f);
     CHECK(sine[half] == 9.0f);
@@ -38,9 +41,12 @@ double WorstError(double base, double factor, size_t head_dim, size_t context,
 }
 
 TEST_CASE("angles are right to the last bit of f32 up to the end of the longest context") {
-  // Half a unit in the last place of a cosine near 1 is 3e-8; the angle itself must be far better than 1e-4.
-  CHECK(WorstError(1e6, 8, 256, 131'072, {0, 1, 8, 255, 256, 257, 4095, 65'536, 99'999, 131'071}) < 4e-8);
-  CHECK(WorstError(1e4, 1, 256, 131'072, {0, 1, 8, 255, 256, 257, 4095, 65'536, 99'999, 131'071}) < 4e-8);
+  // Half a unit in the last place of a cosine near 1 is 3e-8; the angle itself must be far better
+  // than 1e-4.
+  CHECK(WorstError(1e6, 8, 256, 131'072, {0, 1, 8, 255, 256, 257, 4095, 65'536, 99'999, 131'071}) <
+        4e-8);
+  CHECK(WorstError(1e4, 1, 256, 131'072, {0, 1, 8, 255, 256, 257, 4095, 65'536, 99'999, 131'071}) <
+        4e-8);
   CHECK(WorstError(1e6, 8, 128, 131'072, {131'071}) < 4e-8);
   CHECK(WorstError(1e6, 1, 256, 32'768, {32'767}) < 4e-8);
   // A context that is no multiple of the table's steps.

@@ -16,13 +16,18 @@ namespace {
 
 Ids TinyIds(std::size_t count, std::uint64_t seed = 1) { return SomeIds(count, 387, seed); }
 
-std::span<const std::int32_t> First(const Ids& ids, std::size_t n) { return std::span(ids).first(n); }
-std::span<const std::int32_t> From(const Ids& ids, std::size_t n) { return std::span(ids).subspan(n); }
+std::span<const std::int32_t> First(const Ids& ids, std::size_t n) {
+  return std::span(ids).first(n);
+}
+std::span<const std::int32_t> From(const Ids& ids, std::size_t n) {
+  return std::span(ids).subspan(n);
+}
 
 TEST_CASE("logits do not depend on the size of the chunks, not in the last bit") {
   const Ids ids = TinyIds(70);
-  for (const TinyFormats& formats : {kTinyQ4K, TinyFormats::Uniform(Format::kQ5_0),
-                                     TinyFormats::Uniform(Format::kBF16), TinyFormats::Uniform(Format::kF32)}) {
+  for (const TinyFormats& formats :
+       {kTinyQ4K, TinyFormats::Uniform(Format::kQ5_0), TinyFormats::Uniform(Format::kBF16),
+        TinyFormats::Uniform(Format::kF32)}) {
     std::vector<float> expected;
     for (const std::size_t chunk : {64, 1, 7, 16, 19, 20, 21, 100}) {
       const Model<TinyModel> model = OpenTiny<TinyModel>(formats, {.threads = 1, .chunk = chunk});
@@ -43,10 +48,11 @@ TEST_CASE("logits do not depend on the size of the chunks, not in the last bit")
 TEST_CASE("kFast too is the same in all chunks of more than a few tokens") {
   const Ids ids = TinyIds(70);
   std::vector<float> expected;
-  for (const std::size_t chunk : {70, 16, 35, 23, 64}) {  // the last chunk has 6 tokens or more, or 1
+  for (const std::size_t chunk :
+       {70, 16, 35, 23, 64}) {  // the last chunk has 6 tokens or more, or 1
     if (ids.size() % chunk != 0 && ids.size() % chunk <= 4) continue;
-    const Model<TinyModel> model =
-        OpenTiny<TinyModel>(kTinyQ4K, {.threads = 1, .precision = Precision::kFast, .chunk = chunk});
+    const Model<TinyModel> model = OpenTiny<TinyModel>(
+        kTinyQ4K, {.threads = 1, .precision = Precision::kFast, .chunk = chunk});
     Session session(model);
     const std::vector<float> logits = Prefilled(session, ids);
     if (expected.empty()) expected = logits;
@@ -137,11 +143,14 @@ TEST_CASE("cancelling a prompt keeps whole chunks") {
   Session session(model), whole(model);
   std::vector<std::uint64_t> reports;
   const std::vector<float> expected = [&] {
-    REQUIRE(whole.Prefill(ids, [&](const Progress& p) {
-      CHECK(p.total == 50);
-      reports.push_back(p.done);
-      return true;
-    }).ok());
+    REQUIRE(whole
+                .Prefill(ids,
+                         [&](const Progress& p) {
+                           CHECK(p.total == 50);
+                           reports.push_back(p.done);
+                           return true;
+                         })
+                .ok());
     return Copy(whole.logits());
   }();
   CHECK(reports == std::vector<std::uint64_t>{16, 32, 48, 50});
@@ -171,7 +180,8 @@ TEST_CASE("logits of every token, in order, whatever the number of rows at a tim
   }
 }
 
-TEST_CASE("a visitor may cancel; logits then belong to the last token of the session, or are empty") {
+TEST_CASE(
+    "a visitor may cancel; logits then belong to the last token of the session, or are empty") {
   const Model<TinyModel> model = OpenTiny<TinyModel>(kTinyQ4K, {.threads = 1, .chunk = 32});
   const Ids ids = TinyIds(40);
   Session session(model);
@@ -228,18 +238,20 @@ TEST_CASE("what Open refuses") {
     return model.error();
   };
   CHECK(error(Model<TinyModel>::Open("/no/such/file.gguf")).code == ErrorCode::kNotFound);
-  CHECK(error(OpenBytes<TinyModel>(file.Build(), {.chunk = 0})).code == ErrorCode::kInvalidArgument);
+  CHECK(error(OpenBytes<TinyModel>(file.Build(), {.chunk = 0})).code ==
+        ErrorCode::kInvalidArgument);
 
   GgufBuilder missing = file;
-  std::erase_if(missing.tensors, [](const auto& tensor) { return tensor.name == "blk.3.ffn_up.weight"; });
+  std::erase_if(missing.tensors,
+                [](const auto& tensor) { return tensor.name == "blk.3.ffn_up.weight"; });
   CHECK(!OpenBytes<TinyModel>(missing.Build()).ok());
   CHECK(error(OpenBytes<TinyModel>(missing.Build())).message.find("3") != std::string::npos);
   CHECK(!OpenBytes<TinyModel>(Bytes()).ok());
 }
 
 TEST_CASE("a model tells how it runs") {
-  const Model<TinyModel> model =
-      OpenTiny<TinyModel>(kTinyQ4K, {.threads = 3, .precision = Precision::kFast, .chunk = 100'000});
+  const Model<TinyModel> model = OpenTiny<TinyModel>(
+      kTinyQ4K, {.threads = 3, .precision = Precision::kFast, .chunk = 100'000});
   CHECK(model.threads() == 3);
   CHECK(model.chunk() == 512);  // never more than the context
   CHECK(model.precision() == Precision::kFast);

@@ -9,10 +9,10 @@ function(run)
 endfunction()
 
 set(options
-  -D CMAKE_BUILD_TYPE=Debug
   -D CMAKE_CXX_COMPILER=${COMPILER}
   -D CMAKE_CXX_FLAGS=${FLAGS}
   -D hwy_DIR=${HIGHWAY_DIR}
+  -D NATIVE_FLAG=${NATIVE_FLAG}
   -D WAY=${WAY})
 
 if(WAY STREQUAL find_package)

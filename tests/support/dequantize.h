@@ -16,7 +16,7 @@
 namespace lapidary::testing {
 
 inline float HalfToFloat(const std::uint8_t* bytes) {
-  const unsigned bits = bytes[0] | bytes[1] << 8;
+  const auto bits = static_cast<unsigned>(bytes[0] | bytes[1] << 8);
   const int exponent = bits >> 10 & 31;
   const float mantissa = static_cast<float>(bits & 1023);
   float magnitude =

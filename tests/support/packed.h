@@ -47,7 +47,8 @@ class Packed {
   AlignedBuffer memory_;
 };
 
-// Numbers of inputs that fill no unit, vector or block of the kernels, as far as the format's blocks let.
+// Numbers of inputs that fill no unit, vector or block of the kernels, as far as the format's
+// blocks let.
 inline std::vector<std::size_t> AwkwardCols(const QuantSpec& spec) {
   if (spec.is_float()) return {1, 2, 7, 33, 514, 1031};
   if (spec.source_block == 32) return {32, 96, 160, 1120};

@@ -1,5 +1,5 @@
-// Scalar twins of the kernels: what they compute, written once more from the definitions, in double and in
-// the most obvious way.
+// Scalar twins of the kernels: what they compute, written once more from the definitions, in double
+// and in the most obvious way.
 #ifndef LAPIDARY_TESTS_SUPPORT_SCALAR_H_
 #define LAPIDARY_TESTS_SUPPORT_SCALAR_H_
 
@@ -19,7 +19,8 @@ inline float Uniform(std::mt19937& random, float limit = 1.0f) {
   return limit * (static_cast<float>(random() >> 8) * 0x1p-23f - 1.0f);
 }
 
-inline std::vector<float> UniformVector(std::mt19937& random, std::size_t size, float limit = 1.0f) {
+inline std::vector<float> UniformVector(std::mt19937& random, std::size_t size,
+                                        float limit = 1.0f) {
   std::vector<float> values(size);
   for (float& value : values) value = Uniform(random, limit);
   return values;
@@ -44,8 +45,8 @@ inline float FromBrainBits(std::uint16_t bits) {
 
 inline float RoundToBrain(float value) { return FromBrainBits(BrainBits(value)); }
 
-// Activations as integers of magnitude at most `limit` with one scale per 32: the largest magnitude of
-// a group becomes the limit.
+// Activations as integers of magnitude at most `limit` with one scale per 32: the largest magnitude
+// of a group becomes the limit.
 struct QuantizedRow {
   std::vector<int> integers;   // [cols, filled up with zeros to a multiple of 32]
   std::vector<double> scales;  // one per 32
@@ -73,7 +74,8 @@ inline QuantizedRow QuantizeRow(std::span<const float> x, float limit) {
   return row;
 }
 
-// A product with its natural yardstick: rounding errors are proportional to the sum of the magnitudes.
+// A product with its natural yardstick: rounding errors are proportional to the sum of the
+// magnitudes.
 struct Sum {
   double value = 0;
   double magnitude = 0;
@@ -98,7 +100,8 @@ inline double RootMeanSquare(std::span<const float> x, double epsilon) {
 
 // softmax(query . keys) values over keys first .. last; keys and values are [positions, head_dim].
 inline std::vector<double> Attention(std::span<const float> query, std::span<const float> keys,
-                                     std::span<const float> values, std::size_t first, std::size_t last) {
+                                     std::span<const float> values, std::size_t first,
+                                     std::size_t last) {
   const std::size_t head_dim = query.size();
   std::vector<double> scores;
   for (std::size_t k = first; k <= last; ++k) {

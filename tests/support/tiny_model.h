@@ -43,7 +43,9 @@ inline Ids SomeIds(std::size_t count, std::size_t vocabulary, std::uint64_t seed
   return ids;
 }
 
-inline std::vector<float> Copy(std::span<const float> values) { return {values.begin(), values.end()}; }
+inline std::vector<float> Copy(std::span<const float> values) {
+  return {values.begin(), values.end()};
+}
 
 // Equal to the bit: NaN equals NaN, 0 does not equal -0.
 inline bool SameBits(std::span<const float> a, std::span<const float> b) {
@@ -68,7 +70,8 @@ std::vector<float> Decoded(Session<M>& session, std::span<const std::int32_t> id
 
 // Logits behind every id, [ids, vocabulary].
 template <class M>
-std::vector<float> AllLogits(Session<M>& session, std::span<const std::int32_t> ids, std::size_t rows = 64) {
+std::vector<float> AllLogits(Session<M>& session, std::span<const std::int32_t> ids,
+                             std::size_t rows = 64) {
   std::vector<float> all;
   const Status status = session.PrefillWithLogits(
       ids,

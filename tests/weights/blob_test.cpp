@@ -119,7 +119,7 @@ TEST_CASE("a blob written by another program is read") {
   text("final_norm");
   testing::Put<std::uint32_t>(body, 2);
   testing::Put<std::uint32_t>(body, 0);
-  for (const std::uint64_t number : {1, 32, 4096, 128, 0}) testing::Put(body, number);
+  for (const std::uint64_t number : {1u, 32u, 4096u, 128u, 0u}) testing::Put(body, number);
   text("what a later minor version may add");
 
   Bytes file = {0x8C, 0x4C, 0x41, 0x50, 0x0D, 0x0A, 0x1A, 0x0A};
@@ -158,7 +158,7 @@ TEST_CASE("every flipped byte of the header is noticed") {
 
 TEST_CASE("a blob cut short or grown is refused") {
   const Bytes file = FileOf(SomeHeader());
-  for (const std::size_t size : {0, 7, 8, 63, 64, 100, 4096, 5 * 4096 - 1}) {
+  for (const std::size_t size : {0u, 7u, 8u, 63u, 64u, 100u, 4096u, 5u * 4096u - 1u}) {
     CAPTURE(size);
     Refused(Bytes(file.begin(), file.begin() + static_cast<std::ptrdiff_t>(size)));
   }

@@ -72,8 +72,8 @@ TEST_CASE("packing keeps every value, at awkward sizes too") {
   std::mt19937 random(7);
   for (const QuantSpec* spec : kAllSpecs) {
     const auto block = static_cast<std::size_t>(spec->source_block);
-    for (const std::size_t rows : {1, 15, 16, 17, 40}) {
-      for (const std::size_t blocks : {1, 2, 3, 5, 8}) {
+    for (const std::size_t rows : {1u, 15u, 16u, 17u, 40u}) {
+      for (const std::size_t blocks : {1u, 2u, 3u, 5u, 8u}) {
         const std::size_t cols = blocks * block;
         CAPTURE(std::string(spec->name), rows, cols);
         const std::vector<std::uint8_t> source = RandomBlocks(spec->format, rows * cols, random);

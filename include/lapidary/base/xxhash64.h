@@ -1,5 +1,5 @@
-// XXH64 (xxHash specification, section "XXH64"), the checksum of blob sections: finds damage, at the
-// speed of memory. It is no protection against somebody who changes a file on purpose.
+// XXH64 (xxHash specification, section "XXH64"), the checksum of blob sections: finds damage, at
+// the speed of memory. It is no protection against somebody who changes a file on purpose.
 #ifndef LAPIDARY_BASE_XXHASH64_H_
 #define LAPIDARY_BASE_XXHASH64_H_
 

@@ -143,12 +143,14 @@ class Session {
     for (size_t i = 0; i < ids.size(); i += rows) {
       const auto part = ids.subspan(i, std::min(rows, ids.size() - i));
       if (Status status = Step(part, 0, logits.data(), state_->precision); !status) return status;
+      const std::span<const float> all(logits);
+      const auto last = all.subspan((part.size() - 1) * kVocabulary, kVocabulary);
+      logits_.assign(last.begin(), last.end());
       for (size_t j = 0; j < part.size(); ++j) {
-        const std::span<const float> row(logits.data() + j * kVocabulary, kVocabulary);
-        if (!visit(i + j, row)) return MakeError(ErrorCode::kCancelled, "cancelled by the caller");
+        if (!visit(i + j, all.subspan(j * kVocabulary, kVocabulary))) {
+          return MakeError(ErrorCode::kCancelled, "cancelled by the caller");
+        }
       }
-      logits_.assign(logits.begin() + static_cast<std::ptrdiff_t>((part.size() - 1) * kVocabulary),
-                     logits.begin() + static_cast<std::ptrdiff_t>(part.size() * kVocabulary));
     }
     return {};
   }
@@ -189,6 +191,7 @@ class Session {
   Status Append(std::span<const int32_t> ids, Precision precision, const ProgressCallback& progress) {
     if (Status status = Check(ids); !status) return status;
     const size_t chunk = state_->decoder.max_rows();
+    if (ids.size() > chunk) logits_.clear();  // should a chunk fail, they belong to no token
     for (size_t i = 0; i < ids.size(); i += chunk) {
       const auto part = ids.subspan(i, std::min(chunk, ids.size() - i));
       const bool last = i + part.size() == ids.size();
@@ -198,7 +201,6 @@ class Session {
         return status;
       }
       if (progress && !progress({i + part.size(), ids.size()}) && !last) {
-        logits_.clear();
         return MakeError(ErrorCode::kCancelled, "cancelled after ", i + part.size(), " of ", ids.size(),
                          " tokens");
       }

@@ -1,16 +1,13 @@
-// From the tensors of other formats to ours: which model a GGUF file holds, what its tensors are
-// called here, and the conversion of a file into a blob.
+// From the tensors of other formats to ours: which model a GGUF file holds, and what its tensors are
+// called here.
 #ifndef LAPIDARY_WEIGHTS_IMPORT_H_
 #define LAPIDARY_WEIGHTS_IMPORT_H_
 
 #include <algorithm>
-#include <atomic>
-#include <chrono>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <filesystem>
 #include <initializer_list>
 #include <limits>
 #include <optional>
@@ -18,23 +15,16 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <system_error>
-#include <thread>
 #include <utility>
 #include <vector>
 
-#include "lapidary/base/buffer.h"
 #include "lapidary/base/bytes.h"
-#include "lapidary/base/file.h"
-#include "lapidary/base/progress.h"
 #include "lapidary/base/result.h"
-#include "lapidary/base/sha256.h"
 #include "lapidary/config/config.h"
 #include "lapidary/config/models.h"
 #include "lapidary/text/vocabulary.h"
 #include "lapidary/weights/blob.h"
 #include "lapidary/weights/gguf.h"
-#include "lapidary/weights/pack.h"
 #include "lapidary/weights/quant.h"
 
 namespace lapidary {
@@ -91,28 +81,7 @@ struct Import {
 // own), kCorrupt (missing tensors, shapes that contradict each other, a broken tokenizer).
 Result<Import> ImportGguf(const Gguf& gguf);
 
-struct ConvertOptions {
-  ProgressCallback progress;  // may be empty
-};
-
-struct ConvertReport {
-  Config config;
-  std::uint64_t bytes = 0;            // size of the blob
-  std::vector<std::string> warnings;  // see Import
-};
-
-// Writes the model of a GGUF file as a blob, in a few megabytes of memory whatever the model's
-// size. The blob appears under its name only when it is complete; after an error or a cancelled
-// conversion, `target` is what it was before.
-Result<ConvertReport> ConvertGgufToBlob(const std::filesystem::path& source,
-                                        const std::filesystem::path& target,
-                                        const ConvertOptions& options = {});
-
 namespace internal {
-
-inline Error InFile(const std::filesystem::path& path, const Error& error) {
-  return Error{error.code, StrCat(path.string(), ": ", error.message)};
-}
 
 // Whole numbers without an exponent, others with the fewest digits.
 inline std::string NumberText(double number) {
@@ -596,124 +565,6 @@ inline void GgufImporter::ReportUnknownTensors() {
        unknown > kMostNames ? ", ..." : "");
 }
 
-// Packs `count` panels of a matrix from panel `first` on; of a vector, all of it.
-inline void PackTensor(const ImportTensor& tensor, std::size_t first, std::size_t count,
-                       std::uint8_t* out) {
-  if (tensor.kind == SectionKind::kMatrix) {
-    PackPanels(tensor.format, tensor.source, tensor.source_rows, tensor.cols, first, count, out);
-    return;
-  }
-  const std::size_t bytes = static_cast<std::size_t>(SpecOf(tensor.format).source_bytes);
-  for (std::size_t i = 0; i < tensor.cols; ++i) {
-    StoreLittleEndian(WidenToFloat(tensor.format, tensor.source.data() + i * bytes),
-                      out + i * sizeof(float));
-  }
-}
-
-// A run of panels that is packed in one go.
-struct PackSlice {
-  std::size_t tensor = 0;
-  std::size_t first = 0;   // panel
-  std::size_t count = 0;   // panels
-  std::size_t offset = 0;  // of the result in the section
-  std::size_t bytes = 0;   // of the result
-  std::span<const std::uint8_t> source;
-};
-
-// Cuts tensors into slices of about 4 MiB: small beside any model, large beside the cost of a call.
-inline std::vector<PackSlice> CutIntoSlices(std::span<const ImportTensor> tensors) {
-  constexpr std::size_t kSliceBytes = std::size_t{4} << 20;
-  std::vector<PackSlice> slices;
-  for (std::size_t t = 0; t < tensors.size(); ++t) {
-    const ImportTensor& tensor = tensors[t];
-    if (tensor.kind == SectionKind::kVector) {
-      slices.push_back({t, 0, 1, 0, tensor.cols * sizeof(float), tensor.source});
-      continue;
-    }
-    const QuantSpec& spec = SpecOf(tensor.format);
-    const std::size_t panel_bytes = spec.panel_bytes(tensor.cols);
-    const std::size_t row_bytes = SourceRowBytes(spec, tensor.cols);
-    const std::size_t panels = CountPanels(tensor.rows);
-    const std::size_t step = std::max<std::size_t>(1, kSliceBytes / panel_bytes);
-    for (std::size_t first = 0; first < panels; first += step) {
-      const std::size_t count = std::min(step, panels - first);
-      const std::size_t begin = std::min(first * kPanelRows, tensor.source_rows);
-      const std::size_t end = std::min((first + count) * kPanelRows, tensor.source_rows);
-      slices.push_back({t, first, count, first * panel_bytes, count * panel_bytes,
-                        tensor.source.subspan(begin * row_bytes, (end - begin) * row_bytes)});
-    }
-  }
-  return slices;
-}
-
-// The directory of an import: one section per tensor, in their order, then the vocabulary if there
-// is one. Offsets and checksums are not set. `vocabulary` is the encoded one, or empty.
-inline Result<std::vector<Section>> SectionsOf(const Import& import,
-                                               std::span<const std::uint8_t> vocabulary) {
-  std::vector<Section> sections;
-  for (const ImportTensor& tensor : import.tensors) {
-    Section section;
-    section.name = tensor.name;
-    section.kind = tensor.kind;
-    section.format = tensor.kind == SectionKind::kMatrix ? tensor.format : Format::kF32;
-    section.rows = tensor.rows;
-    section.cols = tensor.cols;
-    const std::optional<std::uint64_t> bytes = SectionBytes(section);
-    if (!bytes) return MakeError(ErrorCode::kCorrupt, tensor.name, " is too large");
-    section.bytes = *bytes;
-    sections.push_back(std::move(section));
-  }
-  if (!vocabulary.empty()) {
-    Section section;
-    section.name = kVocabularySection;
-    section.kind = SectionKind::kVocabulary;
-    section.rows = 1;
-    section.cols = import.vocabulary->pieces.size();
-    section.bytes = vocabulary.size();
-    sections.push_back(std::move(section));
-  }
-  return sections;
-}
-
-// Computes the SHA-256 of a file on a thread of its own while others read it too.
-class FileHasher {
- public:
-  explicit FileHasher(const InputFile& file) : file_(file), thread_([this] { Run(); }) {}
-  FileHasher(const FileHasher&) = delete;
-  FileHasher& operator=(const FileHasher&) = delete;
-  ~FileHasher() {
-    stop_ = true;
-    if (thread_.joinable()) thread_.join();
-  }
-
-  std::uint64_t done() const { return done_; }
-
-  // Waits for the end.
-  std::string Hex() {
-    thread_.join();
-    return hash_.FinishHex();
-  }
-
- private:
-  void Run() {
-    constexpr std::size_t kStep = std::size_t{1} << 20;
-    std::span<const std::uint8_t> rest = file_.bytes();
-    while (!rest.empty() && !stop_) {
-      const std::span<const std::uint8_t> part = rest.first(std::min(kStep, rest.size()));
-      hash_.Update(part);
-      file_.Release(part);
-      rest = rest.subspan(part.size());
-      done_ += part.size();
-    }
-  }
-
-  const InputFile& file_;
-  Sha256 hash_;
-  std::atomic<std::uint64_t> done_ = 0;
-  std::atomic<bool> stop_ = false;
-  std::thread thread_;
-};
-
 }  // namespace internal
 
 inline Result<Import> ImportGguf(const Gguf& gguf) {
@@ -728,79 +579,6 @@ inline Result<Import> ImportGguf(const Gguf& gguf) {
   importer.ReadLicense();
   importer.ReportUnknownTensors();
   return std::move(importer.import);
-}
-
-inline Result<ConvertReport> ConvertGgufToBlob(const std::filesystem::path& source,
-                                               const std::filesystem::path& target,
-                                               const ConvertOptions& options) {
-  std::error_code ignored;
-  if (std::filesystem::equivalent(source, target, ignored)) {
-    return MakeError(ErrorCode::kInvalidArgument, source.string(),
-                     " would be replaced by its own blob");
-  }
-  Result<InputFile> file = InputFile::Open(source);
-  if (!file) return file.error();
-  Result<Gguf> gguf = Gguf::Parse(file->bytes());
-  if (!gguf) return internal::InFile(source, gguf.error());
-  Result<Import> import = ImportGguf(*gguf);
-  if (!import) return internal::InFile(source, import.error());
-
-  std::vector<std::uint8_t> vocabulary;
-  if (import->vocabulary) vocabulary = EncodeVocabulary(*import->vocabulary);
-  Result<std::vector<Section>> sections = internal::SectionsOf(*import, vocabulary);
-  if (!sections) return internal::InFile(source, sections.error());
-  BlobHeader header;
-  header.config = import->config;
-  header.provenance = {.source = source.filename().string(),
-                       .sha256 = std::string(64, '0'),
-                       .license = import->license};
-  header.sections = *std::move(sections);
-  Result<BlobWriter> writer = BlobWriter::Create(target, std::move(header));
-  if (!writer) return writer.error();
-
-  const std::vector<internal::PackSlice> slices = internal::CutIntoSlices(import->tensors);
-  std::size_t largest = 0;
-  std::uint64_t packed_total = 0, packed = 0;
-  for (const internal::PackSlice& slice : slices) {
-    largest = std::max(largest, slice.bytes);
-    packed_total += slice.bytes;
-  }
-  Result<AlignedBuffer> buffer = AlignedBuffer::Allocate(largest, "a slice of packed weights");
-  if (!buffer) return buffer.error();
-
-  internal::FileHasher hasher(*file);
-  const std::uint64_t total = packed_total + file->bytes().size();
-  const auto cancelled = [&] {
-    return options.progress && !options.progress({.done = packed + hasher.done(), .total = total});
-  };
-  const Error cancel =
-      MakeError(ErrorCode::kCancelled, "the conversion of ", source.string(), " was cancelled");
-  for (const internal::PackSlice& slice : slices) {
-    internal::PackTensor(import->tensors[slice.tensor], slice.first, slice.count, buffer->data());
-    if (Status status = writer->Append(slice.tensor, {buffer->data(), slice.bytes}); !status) {
-      return status.error();
-    }
-    file->Release(slice.source);
-    packed += slice.bytes;
-    if (cancelled()) return cancel;
-  }
-  if (!vocabulary.empty()) {
-    if (Status status = writer->Append(import->tensors.size(), vocabulary); !status) {
-      return status.error();
-    }
-  }
-  while (hasher.done() < file->bytes().size()) {
-    if (cancelled()) return cancel;
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));
-  }
-  if (cancelled()) return cancel;
-  writer->provenance().sha256 = hasher.Hex();
-  if (Status status = writer->Commit(); !status) return status.error();
-  ConvertReport report;
-  report.config = import->config;
-  report.bytes = writer->file_bytes();
-  report.warnings = std::move(import->warnings);
-  return report;
 }
 
 }  // namespace lapidary

@@ -1,0 +1,110 @@
+// From imported tensors to the sections of a blob: in slices, so that memory stays small.
+#ifndef LAPIDARY_WEIGHTS_PACK_TENSORS_H_
+#define LAPIDARY_WEIGHTS_PACK_TENSORS_H_
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "lapidary/base/bytes.h"
+#include "lapidary/base/result.h"
+#include "lapidary/weights/blob.h"
+#include "lapidary/weights/import.h"
+#include "lapidary/weights/pack.h"
+#include "lapidary/weights/quant.h"
+
+namespace lapidary {
+namespace internal {
+
+inline Error InFile(const std::filesystem::path& path, const Error& error) {
+  return Error{error.code, StrCat(path.string(), ": ", error.message)};
+}
+
+// Packs `count` panels of a matrix from panel `first` on; of a vector, all of it.
+inline void PackTensor(const ImportTensor& tensor, std::size_t first, std::size_t count,
+                       std::uint8_t* out) {
+  if (tensor.kind == SectionKind::kMatrix) {
+    PackPanels(tensor.format, tensor.source, tensor.source_rows, tensor.cols, first, count, out);
+    return;
+  }
+  const std::size_t bytes = static_cast<std::size_t>(SpecOf(tensor.format).source_bytes);
+  for (std::size_t i = 0; i < tensor.cols; ++i) {
+    StoreLittleEndian(WidenToFloat(tensor.format, tensor.source.data() + i * bytes),
+                      out + i * sizeof(float));
+  }
+}
+
+// A run of panels that is packed in one go.
+struct PackSlice {
+  std::size_t tensor = 0;
+  std::size_t first = 0;   // panel
+  std::size_t count = 0;   // panels
+  std::size_t offset = 0;  // of the result in the section
+  std::size_t bytes = 0;   // of the result
+  std::span<const std::uint8_t> source;
+};
+
+// Cuts tensors into slices of about 4 MiB: small beside any model, large beside the cost of a call.
+inline std::vector<PackSlice> CutIntoSlices(std::span<const ImportTensor> tensors) {
+  constexpr std::size_t kSliceBytes = std::size_t{4} << 20;
+  std::vector<PackSlice> slices;
+  for (std::size_t t = 0; t < tensors.size(); ++t) {
+    const ImportTensor& tensor = tensors[t];
+    if (tensor.kind == SectionKind::kVector) {
+      slices.push_back({t, 0, 1, 0, tensor.cols * sizeof(float), tensor.source});
+      continue;
+    }
+    const QuantSpec& spec = SpecOf(tensor.format);
+    const std::size_t panel_bytes = spec.panel_bytes(tensor.cols);
+    const std::size_t row_bytes = SourceRowBytes(spec, tensor.cols);
+    const std::size_t panels = CountPanels(tensor.rows);
+    const std::size_t step = std::max<std::size_t>(1, kSliceBytes / panel_bytes);
+    for (std::size_t first = 0; first < panels; first += step) {
+      const std::size_t count = std::min(step, panels - first);
+      const std::size_t begin = std::min(first * kPanelRows, tensor.source_rows);
+      const std::size_t end = std::min((first + count) * kPanelRows, tensor.source_rows);
+      slices.push_back({t, first, count, first * panel_bytes, count * panel_bytes,
+                        tensor.source.subspan(begin * row_bytes, (end - begin) * row_bytes)});
+    }
+  }
+  return slices;
+}
+
+// The directory of an import: one section per tensor, in their order, then the vocabulary if there
+// is one. Offsets and checksums are not set. `vocabulary` is the encoded one, or empty.
+inline Result<std::vector<Section>> SectionsOf(const Import& import,
+                                               std::span<const std::uint8_t> vocabulary) {
+  std::vector<Section> sections;
+  for (const ImportTensor& tensor : import.tensors) {
+    Section section;
+    section.name = tensor.name;
+    section.kind = tensor.kind;
+    section.format = tensor.kind == SectionKind::kMatrix ? tensor.format : Format::kF32;
+    section.rows = tensor.rows;
+    section.cols = tensor.cols;
+    const std::optional<std::uint64_t> bytes = SectionBytes(section);
+    if (!bytes) return MakeError(ErrorCode::kCorrupt, tensor.name, " is too large");
+    section.bytes = *bytes;
+    sections.push_back(std::move(section));
+  }
+  if (!vocabulary.empty()) {
+    Section section;
+    section.name = kVocabularySection;
+    section.kind = SectionKind::kVocabulary;
+    section.rows = 1;
+    section.cols = import.vocabulary->pieces.size();
+    section.bytes = vocabulary.size();
+    sections.push_back(std::move(section));
+  }
+  return sections;
+}
+
+}  // namespace internal
+}  // namespace lapidary
+
+#endif  // LAPIDARY_WEIGHTS_PACK_TENSORS_H_
