@@ -1,6 +1,7 @@
 // The smallest chat: opens a model and streams one reply.
-#include <iostream>
 #include <lapidary/lapidary.h>
+
+#include <iostream>
 
 int main(int argc, char** argv) {
   if (argc < 2) return std::cerr << "usage: hello MODEL [QUESTION]\n", 2;

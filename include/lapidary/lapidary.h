@@ -1,6 +1,6 @@
-// Lapidary: Gemma 3 on the CPU, cut to shape by the compiler. This is the list of what a program that runs
-// a model needs. A program that only reads, converts or tokenises includes those headers alone: they
-// compile without SIMD kernels.
+// Lapidary: Gemma 3 on the CPU, cut to shape by the compiler. This is the list of what a program
+// that runs a model needs. A program that only reads, converts or tokenises includes those headers
+// alone: they compile without SIMD kernels.
 #ifndef LAPIDARY_LAPIDARY_H_
 #define LAPIDARY_LAPIDARY_H_
 

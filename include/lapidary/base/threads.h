@@ -1,8 +1,9 @@
 // A fixed team of threads that runs one function at a time and meets at barriers inside it.
 //
-// A step of the model is one Run: some 150 barriers of about a microsecond, no locks and no allocation.
-// Waiting threads spin briefly (the other threads are usually a few microseconds away), then sleep in
-// the kernel, so that an idle team uses no processor time and a busy neighbour is not fought.
+// A step of the model is one Run: some 150 barriers of about a microsecond, no locks and no
+// allocation. Waiting threads spin briefly (the other threads are usually a few microseconds away),
+// then sleep in the kernel, so that an idle team uses no processor time and a busy neighbour is not
+// fought.
 #ifndef LAPIDARY_BASE_THREADS_H_
 #define LAPIDARY_BASE_THREADS_H_
 
@@ -45,7 +46,8 @@ inline std::size_t CgroupQuota() {
 
 }  // namespace internal
 
-// Threads that this process may use at once: the processors of its affinity mask, at most its cgroup quota.
+// Threads that this process may use at once: the processors of its affinity mask, at most its
+// cgroup quota.
 inline std::size_t DefaultThreads() {
   std::size_t threads = std::max(1u, std::thread::hardware_concurrency());
 #if defined(__linux__)
@@ -53,15 +55,16 @@ inline std::size_t DefaultThreads() {
   if (sched_getaffinity(0, sizeof(set), &set) == 0) {
     threads = std::max<std::size_t>(1, static_cast<std::size_t>(CPU_COUNT(&set)));
   }
-  if (const std::size_t quota = internal::CgroupQuota(); quota != 0) threads = std::min(threads, quota);
+  if (const std::size_t quota = internal::CgroupQuota(); quota != 0)
+    threads = std::min(threads, quota);
 #endif
   return threads;
 }
 
 class ThreadPool {
  public:
-  // A team of `threads`, the caller of Run included; 0 means DefaultThreads(). If the system refuses to
-  // start that many, the team is smaller: see size().
+  // A team of `threads`, the caller of Run included; 0 means DefaultThreads(). If the system
+  // refuses to start that many, the team is smaller: see size().
   explicit ThreadPool(std::size_t threads = 0) {
     if (threads == 0) threads = DefaultThreads();
     size_ = 1;
@@ -82,8 +85,8 @@ class ThreadPool {
 
   std::size_t size() const { return size_; }
 
-  // Calls f(thread) once on every thread of the team, thread = 0 .. size() - 1 with 0 the caller, and
-  // returns when all have returned. f must not throw. One Run at a time.
+  // Calls f(thread) once on every thread of the team, thread = 0 .. size() - 1 with 0 the caller,
+  // and returns when all have returned. f must not throw. One Run at a time.
   template <class F>
   void Run(F&& f) {
     using Function = std::remove_reference_t<F>;
@@ -108,8 +111,8 @@ class ThreadPool {
   }
 
  private:
-  // About 30 microseconds: longer than the threads of a step are usually apart, much shorter than the
-  // time slice that a descheduled thread would be waited for.
+  // About 30 microseconds: longer than the threads of a step are usually apart, much shorter than
+  // the time slice that a descheduled thread would be waited for.
   static constexpr int kSpins = 2000;
 
   static void WaitForChange(const std::atomic<std::uint32_t>& value, std::uint32_t old) {
@@ -158,8 +161,8 @@ class ThreadPool {
   alignas(64) std::atomic<std::size_t> arrived_{0};
 };
 
-// The part of `count` pieces of work that falls to `thread` of `threads`: [begin, end), all parts equal up
-// to one piece.
+// The part of `count` pieces of work that falls to `thread` of `threads`: [begin, end), all parts
+// equal up to one piece.
 struct Range {
   std::size_t begin, end;
 };

@@ -1,8 +1,8 @@
 // The shape of a Gemma 3 model as data.
 //
 // A Config is a plain aggregate. It serves three times: as a compile-time constant that cuts the
-// kernels (through a model tag, see models.h), as the header of a weight file, and as the right-hand
-// side of the comparison between the two when a file is opened.
+// kernels (through a model tag, see models.h), as the header of a weight file, and as the
+// right-hand side of the comparison between the two when a file is opened.
 #ifndef LAPIDARY_CONFIG_CONFIG_H_
 #define LAPIDARY_CONFIG_CONFIG_H_
 
@@ -29,7 +29,8 @@ struct VisionConfig {
   friend constexpr bool operator==(const VisionConfig&, const VisionConfig&) = default;
 };
 
-// Everything that decides the arithmetic of a decoder. Widths count elements, contexts count tokens.
+// Everything that decides the arithmetic of a decoder. Widths count elements, contexts count
+// tokens.
 struct Config {
   std::int32_t layers = 0;
   std::int32_t width = 0;     // residual stream

@@ -30,13 +30,15 @@ struct CheckedModel {
   static_assert(kConfig.layers > 0, "a model needs at least one layer");
   static_assert(kConfig.width > 0 && kConfig.width % 32 == 0,
                 "width must be a positive multiple of 32, the group of the quantised activations");
-  static_assert(kConfig.ff_width > 0 && kConfig.ff_width % 32 == 0,
-                "ff_width must be a positive multiple of 32, the group of the quantised activations");
+  static_assert(
+      kConfig.ff_width > 0 && kConfig.ff_width % 32 == 0,
+      "ff_width must be a positive multiple of 32, the group of the quantised activations");
   static_assert(kConfig.heads > 0 && kConfig.kv_heads > 0, "heads and kv_heads must be positive");
   static_assert(kConfig.kv_heads <= 0 || kConfig.heads % kConfig.kv_heads == 0,
                 "heads must be a multiple of kv_heads: each key/value head serves a whole group");
-  static_assert(kConfig.head_dim > 0 && kConfig.head_dim % 32 == 0,
-                "head_dim must be a positive multiple of 32: RoPE turns pairs, kernels read panels");
+  static_assert(
+      kConfig.head_dim > 0 && kConfig.head_dim % 32 == 0,
+      "head_dim must be a positive multiple of 32: RoPE turns pairs, kernels read panels");
   static_assert(kConfig.query_pre_attn_scalar > 0, "query_pre_attn_scalar must be positive");
   static_assert(kConfig.window > 0, "window must be positive: a query sees at least its own key");
   static_assert(kConfig.global_every > 0, "global_every must be positive");

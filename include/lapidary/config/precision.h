@@ -4,8 +4,8 @@
 
 namespace lapidary {
 
-// How activations meet quantised weights in prefill. Decode and the output head wait for memory, not
-// for arithmetic, and use kExact's arithmetic always.
+// How activations meet quantised weights in prefill. Decode and the output head wait for memory,
+// not for arithmetic, and use kExact's arithmetic always.
 enum class Precision {
   kFast,   // 8-bit integers, one scale per 32
   kExact,  // 16-bit integers, one scale per 32

@@ -31,26 +31,28 @@ class Chat {
   explicit Chat(const Model<M>& model, std::string system = {}, size_t context = 0)
       : model_(model), session_(model, context), system_(std::move(system)) {}
 
-  // One turn: the user's text in, the reply out, streamed to on_text. Errors: kUnsupported if the model
-  // has no vocabulary or not Gemma's, and those of Generate; the conversation is then as it was before the
-  // call, unless a reply was already under way.
+  // One turn: the user's text in, the reply out, streamed to on_text. Errors: kUnsupported if the
+  // model has no vocabulary or not Gemma's, and those of Generate; the conversation is then as it
+  // was before the call, unless a reply was already under way.
   Result<GenerateResult> Send(std::string_view user, const TextCallback& on_text = {},
                               const GenerateOptions& options = {}) {
     if (!template_) {
       if (model_.tokenizer() == nullptr) {
-        return MakeError(ErrorCode::kUnsupported, "the model's file holds no vocabulary to chat with");
+        return MakeError(ErrorCode::kUnsupported,
+                         "the model's file holds no vocabulary to chat with");
       }
       Result<ChatTemplate> created = ChatTemplate::Create(*model_.tokenizer());
       if (!created) return created.error();
       template_ = *std::move(created);
     }
     std::vector<int32_t> prompt = pending_;
-    const std::vector<int32_t> turn = session_.position() == 0 ? template_->FirstTurn(system_, user)
-                                                               : template_->NextTurn(user);
+    const std::vector<int32_t> turn =
+        session_.position() == 0 ? template_->FirstTurn(system_, user) : template_->NextTurn(user);
     prompt.insert(prompt.end(), turn.begin(), turn.end());
     Result<GenerateResult> reply = Generate(model_, session_, prompt, options, on_text);
     if (!reply) return reply;
-    // The last token of the reply is not in the session yet. An end token is replaced by the template's.
+    // The last token of the reply is not in the session yet. An end token is replaced by the
+    // template's.
     pending_.clear();
     if (!reply->ids.empty() && reply->reason != StopReason::kEnd) pending_ = {reply->ids.back()};
     return reply;

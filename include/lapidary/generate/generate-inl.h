@@ -31,10 +31,10 @@ inline bool IsEnd(const Tokenizer& tokenizer, int32_t id) {
   return id == kEos || (id == kEndOfTurn && tokenizer.Piece(id) == "<end_of_turn>");
 }
 
-// Appends the prompt to the session and generates up to max_tokens tokens. All chosen tokens but the last
-// become part of the session; the last is in the result's ids only. A callback that returns false, and a
-// context that is full, end the text without an error. Errors: those of Session::Prefill for the prompt,
-// kUnsupported if the model has no tokenizer, kOutOfMemory.
+// Appends the prompt to the session and generates up to max_tokens tokens. All chosen tokens but
+// the last become part of the session; the last is in the result's ids only. A callback that
+// returns false, and a context that is full, end the text without an error. Errors: those of
+// Session::Prefill for the prompt, kUnsupported if the model has no tokenizer, kOutOfMemory.
 template <ModelSpec M>
 Result<GenerateResult> Generate(const Model<M>& model, Session<M>& session,
                                 std::span<const int32_t> prompt, const GenerateOptions& options,
@@ -45,7 +45,8 @@ Result<GenerateResult> Generate(const Model<M>& model, Session<M>& session,
   };
   const Tokenizer* tokenizer = model.tokenizer();
   if (tokenizer == nullptr) {
-    return MakeError(ErrorCode::kUnsupported, "the model's file holds no vocabulary to make text with");
+    return MakeError(ErrorCode::kUnsupported,
+                     "the model's file holds no vocabulary to make text with");
   }
   // Rows beyond the text vocabulary stand for pictures and are never sampled.
   const size_t choices = std::min<size_t>(M::kConfig.vocabulary, kImageSoftToken);

@@ -54,7 +54,8 @@ class Sampler {
     }
   }
 
-  // weights = e^((logit - max) / temperature): 1 for the most likely token. Candidates: all of them.
+  // weights = e^((logit - max) / temperature): 1 for the most likely token. Candidates: all of
+  // them.
   void ComputeWeights(std::span<const float> logits) {
     const DF d;
     const size_t n = logits.size();
@@ -114,7 +115,8 @@ class Sampler {
       candidates_.resize(kept);
     }
     if (options_.min_p > 0.0f) {
-      const float least = std::min(options_.min_p, 1.0f);  // the most likely one, of weight 1, stays
+      const float least =
+          std::min(options_.min_p, 1.0f);  // the most likely one, of weight 1, stays
       std::erase_if(candidates_, [this, least](int32_t id) { return weights_[id] < least; });
     }
   }

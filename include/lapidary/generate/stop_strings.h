@@ -12,7 +12,8 @@
 namespace lapidary {
 
 // Passes text on up to the first stop string. What might be the beginning of one is held back until
-// the next piece decides, so a stop string is found across the borders of tokens and never shown in part.
+// the next piece decides, so a stop string is found across the borders of tokens and never shown in
+// part.
 class StopStrings {
  public:
   // Empty strings are ignored.

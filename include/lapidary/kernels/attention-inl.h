@@ -1,13 +1,15 @@
 // Attention over the KV cache.
 //
-// Keys and values are bf16 and lie in blocks of 16 positions, each in the panel order that PairTile reads:
-//   keys    [head_dim / 2][16 positions][2]: a panel whose rows are positions and whose inputs are dims,
-//   values  [8 pairs of positions][head_dim][2]: rows are dims and inputs are positions.
+// Keys and values are bf16 and lie in blocks of 16 positions, each in the panel order that PairTile
+// reads:
+//   keys    [head_dim / 2][16 positions][2]: a panel whose rows are positions and whose inputs are
+//   dims, values  [8 pairs of positions][head_dim][2]: rows are dims and inputs are positions.
 // So scores and weighted sums are the same register-tiled product as a matmul.
 //
-// A *page* is 16 blocks, 256 positions from a multiple of 256 on. Every query row makes one softmax over the
-// visible keys of a page, and the pages are merged in order. The results of a row do not depend on which
-// rows are computed beside it, so prefill in chunks of any length equals decode, bit for bit.
+// A *page* is 16 blocks, 256 positions from a multiple of 256 on. Every query row makes one softmax
+// over the visible keys of a page, and the pages are merged in order. The results of a row do not
+// depend on which rows are computed beside it, so prefill in chunks of any length equals decode,
+// bit for bit.
 #if defined(LAPIDARY_KERNELS_ATTENTION_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef LAPIDARY_KERNELS_ATTENTION_INL_H_
 #undef LAPIDARY_KERNELS_ATTENTION_INL_H_
@@ -28,12 +30,14 @@ HWY_BEFORE_NAMESPACE();
 namespace lapidary {
 namespace HWY_NAMESPACE {
 
-// Query rows (heads of a group times positions) that are computed together: whole tiles of PairTile.
+// Query rows (heads of a group times positions) that are computed together: whole tiles of
+// PairTile.
 inline constexpr size_t kQueryTile = kManyRegisters ? 24 : 20;
 
-// Writes the key of one position into its place in a page of keys, [kPageBlocks][head_dim / 2][16][2].
-HWY_INLINE void StoreKey(const float* HWY_RESTRICT key, size_t head_dim, size_t slot,
-                         hwy::bfloat16_t* HWY_RESTRICT page) {
+// Writes the key of one position into its place in a page of keys, [kPageBlocks][head_dim /
+// 2][16][2].
+HWY_NOINLINE inline void StoreKey(const float* HWY_RESTRICT key, size_t head_dim, size_t slot,
+                                  hwy::bfloat16_t* HWY_RESTRICT page) {
   hwy::bfloat16_t* to = page + slot / kBlockKeys * BlockElements(head_dim) + slot % kBlockKeys * 2;
   for (size_t i = 0; i < head_dim; i += 2) {
     to[i / 2 * kBlockKeys * 2] = hwy::BF16FromF32(key[i]);
@@ -41,9 +45,10 @@ HWY_INLINE void StoreKey(const float* HWY_RESTRICT key, size_t head_dim, size_t 
   }
 }
 
-// Writes the value of one position into its place in a page of values, [kPageBlocks][8][head_dim][2].
-HWY_INLINE void StoreValue(const float* HWY_RESTRICT value, size_t head_dim, size_t slot,
-                           hwy::bfloat16_t* HWY_RESTRICT page) {
+// Writes the value of one position into its place in a page of values,
+// [kPageBlocks][8][head_dim][2].
+HWY_NOINLINE inline void StoreValue(const float* HWY_RESTRICT value, size_t head_dim, size_t slot,
+                                    hwy::bfloat16_t* HWY_RESTRICT page) {
   hwy::bfloat16_t* to = page + slot / 2 * head_dim * 2 + slot % 2;
   for (size_t i = 0; i < head_dim; ++i) to[i * 2] = hwy::BF16FromF32(value[i]);
 }
@@ -89,8 +94,9 @@ HWY_INLINE void Scores(const PairInput* HWY_RESTRICT queries, size_t rows,
 
 // Turns the scores of the visible keys [first, last] of a page into weights e^(score - max), zero
 // elsewhere in [begin, end); returns their sum. Both ranges count keys of the page.
-HWY_INLINE float Softmax(float* HWY_RESTRICT scores, size_t begin, size_t end, size_t first, size_t last,
-                         PairInput* HWY_RESTRICT weights, float* max_out) {
+HWY_NOINLINE inline float Softmax(float* HWY_RESTRICT scores, size_t begin, size_t end,
+                                  size_t first, size_t last, PairInput* HWY_RESTRICT weights,
+                                  float* max_out) {
   const DF d;
   const DI32 di;
   const VF lowest = hn::Set(d, -std::numeric_limits<float>::infinity());
@@ -147,15 +153,17 @@ HWY_INLINE void WeightedValues(const PairInput* HWY_RESTRICT weights, size_t row
 
 }  // namespace attention
 
-// The softmax of one page, unnormalised, for `rows` <= kQueryTile queries [rows][kHeadDim], already scaled:
-// out[rows][kHeadDim] = sum of e^(score - max) value, with max[rows] and sum[rows]. `keys` and `values` are
-// the page that holds positions page_start ...; visible[rows] are absolute positions.
+// The softmax of one page, unnormalised, for `rows` <= kQueryTile queries [rows][kHeadDim], already
+// scaled: out[rows][kHeadDim] = sum of e^(score - max) value, with max[rows] and sum[rows]. `keys`
+// and `values` are the page that holds positions page_start ...; visible[rows] are absolute
+// positions.
 template <size_t kHeadDim>
 HWY_NOINLINE void AttendPage(const PairInput* HWY_RESTRICT queries, size_t rows,
                              const hwy::bfloat16_t* HWY_RESTRICT keys,
                              const hwy::bfloat16_t* HWY_RESTRICT values, size_t page_start,
                              const VisibleKeys* HWY_RESTRICT visible, AttentionScratch& scratch,
-                             float* HWY_RESTRICT out, float* HWY_RESTRICT max, float* HWY_RESTRICT sum) {
+                             float* HWY_RESTRICT out, float* HWY_RESTRICT max,
+                             float* HWY_RESTRICT sum) {
   size_t first = kPageKeys, last = 0;  // keys of the page that any row sees
   for (size_t r = 0; r < rows; ++r) {
     if (visible[r].last < page_start || visible[r].first >= page_start + kPageKeys) continue;
@@ -186,10 +194,11 @@ HWY_NOINLINE void AttendPage(const PairInput* HWY_RESTRICT queries, size_t rows,
   attention::WeightedValues<kHeadDim>(scratch.weights, rows, values, begin, end, out);
 }
 
-// Merges a page into what the earlier pages of a row gave: acc[head_dim], its max and sum. Start with
-// sum 0. Skips a page of which the row sees nothing.
-HWY_INLINE void MergePage(const float* HWY_RESTRICT page, float page_max, float page_sum, size_t head_dim,
-                          float* HWY_RESTRICT acc, float& max, float& sum) {
+// Merges a page into what the earlier pages of a row gave: acc[head_dim], its max and sum. Start
+// with sum 0. Skips a page of which the row sees nothing.
+HWY_NOINLINE inline void MergePage(const float* HWY_RESTRICT page, float page_max, float page_sum,
+                                   size_t head_dim, float* HWY_RESTRICT acc, float& max,
+                                   float& sum) {
   if (page_sum == 0.0f) return;
   const DF d;
   if (sum == 0.0f) {

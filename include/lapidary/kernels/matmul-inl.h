@@ -1,13 +1,13 @@
 // Activations times packed weights.
 //
-// The unit of work is a pair of panels, 32 outputs, times some rows of activations; threads divide the
-// pairs among them. One row (decode) reads the panels in place: the time is that of reading memory. More
-// rows (prefill) unpack a stretch of the pair once into an L1-sized scratch and pass over it with register
-// tiles of kTileRows rows by two vectors of outputs.
+// The unit of work is a pair of panels, 32 outputs, times some rows of activations; threads divide
+// the pairs among them. One row (decode) reads the panels in place: the time is that of reading
+// memory. More rows (prefill) unpack a stretch of the pair once into an L1-sized scratch and pass
+// over it with register tiles of kTileRows rows by two vectors of outputs.
 //
-// Every output is summed in one order, whatever the tile, the block, the thread or the vector width:
-// exact integers within a group of 16 or 32 inputs, then f32 over the groups from first to last. Results
-// therefore do not depend on how a prompt is cut into chunks.
+// Every output is summed in one order, whatever the tile, the block, the thread or the vector
+// width: exact integers within a group of 16 or 32 inputs, then f32 over the groups from first to
+// last. Results therefore do not depend on how a prompt is cut into chunks.
 #if defined(LAPIDARY_KERNELS_MATMUL_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef LAPIDARY_KERNELS_MATMUL_INL_H_
 #undef LAPIDARY_KERNELS_MATMUL_INL_H_
@@ -33,17 +33,17 @@ inline constexpr size_t kPairOutputs = 2 * kPanelRows;
 inline constexpr size_t kTileOutputs = 2 * kLanes;
 inline constexpr size_t kTilesPerPair = kPairOutputs / kTileOutputs;
 
-// Rows of a register tile. 16 registers: 4 rows x 2 vectors of integer sums leave room for the weights and
-// a broadcast; 32 registers hold 6 x 2 sums of integers and of floats.
+// Rows of a register tile. 16 registers: 4 rows x 2 vectors of integer sums leave room for the
+// weights and a broadcast; 32 registers hold 6 x 2 sums of integers and of floats.
 inline constexpr size_t kTileRows = kManyRegisters ? 6 : 4;
 inline constexpr size_t kFloatTileRows = kManyRegisters ? 12 : 5;
 
-// Steps of so few rows wait for memory, not for arithmetic: they use the kExact form of activations,
-// whatever precision was asked for.
+// Steps of so few rows wait for memory, not for arithmetic: they use the kExact form of
+// activations, whatever precision was asked for.
 inline constexpr size_t kMemoryBoundRows = 4;
 
-// Inputs unpacked at a time: a tile column (at most 32 bytes per input) stays within L1. A multiple of the
-// largest unit, 256.
+// Inputs unpacked at a time: a tile column (at most 32 bytes per input) stays within L1. A multiple
+// of the largest unit, 256.
 inline constexpr size_t kBlockInputs = 1024;
 inline constexpr size_t kFloatBlockInputs = 512;
 
@@ -73,16 +73,16 @@ struct SlabCodes {
   }
 };
 
-// Quads whose products with bytes of magnitude <= 128 sum up in 16 bits without overflow: two products a
-// quad and lane, 32767 / (2 * 128 * largest code), at most a group.
+// Quads whose products with bytes of magnitude <= 128 sum up in 16 bits without overflow: two
+// products a quad and lane, 32767 / (2 * 128 * largest code), at most a group.
 constexpr int QuadsIn16Bits(int bits, int group) {
   return std::min(group / 4, 32767 / (2 * 128 * ((1 << bits) - 1)));
 }
 
 // What the arithmetic of a group depends on, so that formats with equal traits share their tiles.
 struct GroupTraits {
-  unsigned form;   // of the activations
-  int group;       // inputs: 16 or 32
+  unsigned form;  // of the activations
+  int group;      // inputs: 16 or 32
   bool has_min;
   int quads_in_16_bits;  // see QuadsIn16Bits; 0 where sums of bytes do not pass through 16 bits
 };
@@ -100,8 +100,8 @@ HWY_INLINE void SetZero(V (&sums)[kRows][kVecs]) {
   }
 }
 
-// sum[r][v] += products of one group of codes with the activations of kRows rows, from input k of row
-// `row` on.
+// sum[r][v] += products of one group of codes with the activations of kRows rows, from input k of
+// row `row` on.
 template <GroupTraits kTraits, size_t kRows, size_t kVecs, class Codes>
 HWY_INLINE void DotGroup(const Codes& codes, const Activations& x, size_t row, size_t k,
                          VI32 (&sum)[kRows][kVecs]) {
@@ -194,8 +194,8 @@ HWY_INLINE void DotGroup(const Codes& codes, const Activations& x, size_t row, s
   }
 }
 
-// acc[r][v] += one group, scaled: scale * x_scale * (sum code x - zero sum x) - min * x_scale * sum x.
-// `scale(v)` and `min(v)` load those of the weights.
+// acc[r][v] += one group, scaled: scale * x_scale * (sum code x - zero sum x) - min * x_scale * sum
+// x. `scale(v)` and `min(v)` load those of the weights.
 template <GroupTraits kTraits, size_t kRows, size_t kVecs, class Codes, class Scale, class Min>
 HWY_INLINE void AddGroup(const Codes& codes, const Scale& scale, const Min& min, int32_t zero,
                          const Activations& x, size_t row, size_t k, VF (&acc)[kRows][kVecs]) {
@@ -225,8 +225,8 @@ HWY_INLINE void AddGroup(const Codes& codes, const Scale& scale, const Min& min,
 
 // Unpacks inputs [k0, k0 + inputs) of the panels of a pair, whole units.
 template <Format kFormat>
-HWY_INLINE void UnpackPair(const uint8_t* const (&panels)[2], size_t k0, size_t inputs,
-                           MatMulScratch& scratch) {
+HWY_NOINLINE void UnpackPair(const uint8_t* const (&panels)[2], size_t k0, size_t inputs,
+                             MatMulScratch& scratch) {
   constexpr QuantSpec kSpec = SpecOf(kFormat);
   const DF d;
   const size_t first_unit = k0 / kSpec.unit_inputs();
@@ -269,8 +269,8 @@ struct TileColumn {
   int32_t zero;
 };
 
-// kRows rows times a tile column, added to c[kRows][kTileOutputs] (or stored, if k0 is 0); rows of c are
-// kPairOutputs apart.
+// kRows rows times a tile column, added to c[kRows][kTileOutputs] (or stored, if k0 is 0); rows of
+// c are kPairOutputs apart.
 template <GroupTraits kTraits, size_t kRows>
 HWY_NOINLINE void QuantTile(TileColumn w, const Activations& x, size_t row, float* HWY_RESTRICT c) {
   const DF d;
@@ -284,8 +284,8 @@ HWY_NOINLINE void QuantTile(TileColumn w, const Activations& x, size_t row, floa
     AddGroup<kTraits>(
         ScratchCodes{w.codes},
         [&w](size_t v) LAPIDARY_INLINE_LAMBDA { return hn::Load(DF(), w.scales + v * kLanes); },
-        [&w](size_t v) LAPIDARY_INLINE_LAMBDA { return hn::Load(DF(), w.mins + v * kLanes); }, w.zero, x,
-        row, k, acc);
+        [&w](size_t v) LAPIDARY_INLINE_LAMBDA { return hn::Load(DF(), w.mins + v * kLanes); },
+        w.zero, x, row, k, acc);
     w.codes += kTraits.group / 4 * 2 * kVectorBytes;
     w.scales += kTileOutputs;
     w.mins += kTileOutputs;
@@ -336,7 +336,8 @@ HWY_INLINE void ForRowTiles(size_t rows, const Tile& tile) {
   for (; r < rows; ++r) tile(std::integral_constant<size_t, 1>(), r);
 }
 
-// Length of the stretches in which `cols` inputs are unpacked: equal ones, so that the last is no stub.
+// Length of the stretches in which `cols` inputs are unpacked: equal ones, so that the last is no
+// stub.
 HWY_INLINE size_t BlockLength(size_t cols, size_t most) {
   const size_t blocks = (cols + most - 1) / most;
   return ((cols + blocks - 1) / blocks + 255) / 256 * 256;
@@ -352,11 +353,11 @@ HWY_NOINLINE void QuantPair(const uint8_t* const (&panels)[2], const Activations
     const size_t inputs = std::min(block, x.stride - k0);
     UnpackPair<kFormat>(panels, k0, inputs, scratch);
     for (size_t t = 0; t < kTilesPerPair; ++t) {
-      const TileColumn column = {scratch.codes[t], scratch.scales[t], scratch.mins[t],
-                                 k0,               inputs,            kSpec.zero};
+      const TileColumn column = {scratch.codes[t], scratch.scales[t], scratch.mins[t], k0,
+                                 inputs,           kSpec.zero};
       ForRowTiles<kTileRows>(rows, [&](auto tile_rows, size_t r) HWY_ATTR {
-        QuantTile<TraitsOf(kSpec, kPrecision), tile_rows()>(column, x, row0 + r,
-                                                            c + r * kPairOutputs + t * kTileOutputs);
+        QuantTile<TraitsOf(kSpec, kPrecision), tile_rows()>(
+            column, x, row0 + r, c + r * kPairOutputs + t * kTileOutputs);
       });
     }
   }
@@ -373,16 +374,17 @@ HWY_INLINE void StoreInputs(VF v, hwy::bfloat16_t* to) {
   hn::StoreU(hn::DemoteTo(dh, v), dh, to);
 }
 
-// c[kRows][2 vectors] += x[kRows][2 * pairs] times pairs of float weights. The vectors of pair i are at
-// w0 + i * step and w1 + i * step (bytes). Serves weights, and keys and values in attention.
+// c[kRows][2 vectors] += x[kRows][2 * pairs] times pairs of float weights. The vectors of pair i
+// are at w0 + i * step and w1 + i * step (bytes). Serves weights, and keys and values in attention.
 template <Format kFormat, size_t kRows, class Input>
-HWY_NOINLINE void PairTile(const uint8_t* HWY_RESTRICT w0, const uint8_t* HWY_RESTRICT w1, size_t step,
-                         size_t pairs, const Input* HWY_RESTRICT x, size_t x_stride,
-                         float* HWY_RESTRICT c, size_t c_stride) {
+HWY_NOINLINE void PairTile(const uint8_t* HWY_RESTRICT w0, const uint8_t* HWY_RESTRICT w1,
+                           size_t step, size_t pairs, const Input* HWY_RESTRICT x, size_t x_stride,
+                           float* HWY_RESTRICT c, size_t c_stride) {
   const DF d;
   VF acc[kRows][2];
   HWY_UNROLL(16) for (size_t r = 0; r < kRows; ++r) {
-    HWY_UNROLL(2) for (size_t v = 0; v < 2; ++v) acc[r][v] = hn::LoadU(d, c + r * c_stride + v * kLanes);
+    HWY_UNROLL(2)
+    for (size_t v = 0; v < 2; ++v) acc[r][v] = hn::LoadU(d, c + r * c_stride + v * kLanes);
   }
   for (size_t i = 0; i < pairs; ++i) {
     if constexpr (std::is_same_v<Input, float>) {
@@ -416,7 +418,8 @@ HWY_NOINLINE void PairTile(const uint8_t* HWY_RESTRICT w0, const uint8_t* HWY_RE
     }
   }
   HWY_UNROLL(16) for (size_t r = 0; r < kRows; ++r) {
-    HWY_UNROLL(2) for (size_t v = 0; v < 2; ++v) hn::StoreU(acc[r][v], d, c + r * c_stride + v * kLanes);
+    HWY_UNROLL(2)
+    for (size_t v = 0; v < 2; ++v) hn::StoreU(acc[r][v], d, c + r * c_stride + v * kLanes);
   }
 }
 
@@ -433,7 +436,8 @@ HWY_NOINLINE void FloatPairOfPanels(const uint8_t* const (&panels)[2], size_t co
       const uint8_t* w[2];
       for (size_t v = 0; v < 2; ++v) {
         const size_t vector = t * 2 + v;
-        w[v] = panels[vector / kPanelVectors] + k0 / 2 * kStep + vector % kPanelVectors * kVectorBytes;
+        w[v] =
+            panels[vector / kPanelVectors] + k0 / 2 * kStep + vector % kPanelVectors * kVectorBytes;
       }
       ForRowTiles<kFloatTileRows>(rows, [&](auto tile_rows, size_t r) HWY_ATTR {
         PairTile<kFormat, tile_rows()>(w[0], w[1], kStep, pairs, x + r * stride + k0, stride,
@@ -445,11 +449,11 @@ HWY_NOINLINE void FloatPairOfPanels(const uint8_t* const (&panels)[2], size_t co
 
 }  // namespace matmul
 
-// c[rows][32] = x[row0 .. row0 + rows) times outputs 32 * pair .. of w, in f32. Outputs beyond w.rows hold
-// values of no meaning. x must have the form FormFor(w.format, precision).
-HWY_INLINE void MatMulPair(const PackedMatrix& w, size_t pair, const Activations& x, size_t row0,
-                           size_t rows, Precision precision, MatMulScratch& scratch,
-                           float* HWY_RESTRICT c) {
+// c[rows][32] = x[row0 .. row0 + rows) times outputs 32 * pair .. of w, in f32. Outputs beyond
+// w.rows hold values of no meaning. x must have the form FormFor(w.format, precision).
+HWY_NOINLINE inline void MatMulPair(const PackedMatrix& w, size_t pair, const Activations& x,
+                                    size_t row0, size_t rows, Precision precision,
+                                    MatMulScratch& scratch, float* HWY_RESTRICT c) {
   const size_t last = w.panels() - 1;
   const uint8_t* const panels[2] = {w.panel(2 * pair), w.panel(std::min(2 * pair + 1, last))};
   WithFormat(w.format, [&]<Format kFormat>() HWY_ATTR {
@@ -463,10 +467,12 @@ HWY_INLINE void MatMulPair(const PackedMatrix& w, size_t pair, const Activations
           matmul::FloatPairOfPanels<kFormat>(panels, w.cols, x.bf16_low + at, x.stride, rows, c);
         }
       } else {
-        matmul::FloatPairOfPanels<kFormat>(panels, w.cols, x.f32 + row0 * x.stride, x.stride, rows, c);
+        matmul::FloatPairOfPanels<kFormat>(panels, w.cols, x.f32 + row0 * x.stride, x.stride, rows,
+                                           c);
       }
     } else if (rows == 1 && precision == Precision::kExact) {
-      for (size_t p = 0; p < 2; ++p) matmul::QuantRow<kFormat>(panels[p], x, row0, c + p * kPanelRows);
+      for (size_t p = 0; p < 2; ++p)
+        matmul::QuantRow<kFormat>(panels[p], x, row0, c + p * kPanelRows);
     } else if (precision == Precision::kFast) {
       matmul::QuantPair<kFormat, Precision::kFast>(panels, x, row0, rows, scratch, c);
     } else {

@@ -1,4 +1,5 @@
-// Elementwise work on rows of the residual stream and on heads: RMSNorm, residual sums, RoPE, gating.
+// Elementwise work on rows of the residual stream and on heads: RMSNorm, residual sums, RoPE,
+// gating.
 #if defined(LAPIDARY_KERNELS_NORM_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef LAPIDARY_KERNELS_NORM_INL_H_
 #undef LAPIDARY_KERNELS_NORM_INL_H_
@@ -43,9 +44,10 @@ HWY_INLINE float InverseRms(const float* HWY_RESTRICT x, size_t n, float epsilon
   return 1.0f / std::sqrt(SumOfSquares(x, n) / static_cast<float>(n) + epsilon);
 }
 
-// out = x / rms(x) * gain, [n]; gain is the factor itself (1 + w of a safetensors file). out may be x.
-HWY_INLINE void RmsNorm(const float* x, const float* HWY_RESTRICT gain, size_t n, float epsilon,
-                        float* out) {
+// out = x / rms(x) * gain, [n]; gain is the factor itself (1 + w of a safetensors file). out may be
+// x.
+HWY_NOINLINE inline void RmsNorm(const float* x, const float* HWY_RESTRICT gain, size_t n,
+                                 float epsilon, float* out) {
   const DF d;
   const VF scale = hn::Set(d, InverseRms(x, n, epsilon));
   for (size_t i = 0; i < n; i += kLanes) {
@@ -55,8 +57,8 @@ HWY_INLINE void RmsNorm(const float* x, const float* HWY_RESTRICT gain, size_t n
 }
 
 // residual += x / rms(x) * gain, [n].
-HWY_INLINE void AddRmsNorm(const float* HWY_RESTRICT x, const float* HWY_RESTRICT gain, size_t n,
-                           float epsilon, float* HWY_RESTRICT residual) {
+HWY_NOINLINE inline void AddRmsNorm(const float* HWY_RESTRICT x, const float* HWY_RESTRICT gain,
+                                    size_t n, float epsilon, float* HWY_RESTRICT residual) {
   const DF d;
   const VF scale = hn::Set(d, InverseRms(x, n, epsilon));
   for (size_t i = 0; i < n; i += kLanes) {
@@ -75,8 +77,9 @@ HWY_INLINE void Scale(float* HWY_RESTRICT x, size_t n, float factor) {
 
 // Turns the pairs (x[i], x[i + head_dim / 2]) by the angles whose cosines and sines are given,
 // [head_dim / 2] each, and multiplies by `factor`: rotary position embedding with split halves.
-HWY_INLINE void RotateHalves(const float* HWY_RESTRICT cosine, const float* HWY_RESTRICT sine,
-                             size_t head_dim, float factor, float* HWY_RESTRICT x) {
+HWY_NOINLINE inline void RotateHalves(const float* HWY_RESTRICT cosine,
+                                      const float* HWY_RESTRICT sine, size_t head_dim, float factor,
+                                      float* HWY_RESTRICT x) {
   const DF d;
   const size_t half = head_dim / 2;
   const VF f = hn::Set(d, factor);
@@ -91,7 +94,8 @@ HWY_INLINE void RotateHalves(const float* HWY_RESTRICT cosine, const float* HWY_
 }
 
 // gelu(gate) * up with the tanh approximation, which Gemma 3 was trained with:
-//   gelu(x) = x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) = x / (1 + e^-2u), u the argument of tanh.
+//   gelu(x) = x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) = x / (1 + e^-2u), u the argument
+//   of tanh.
 HWY_INLINE VF GeluTimes(VF gate, VF up) {
   const DF d;
   const VF cube = hn::MulAdd(hn::Mul(hn::Mul(gate, gate), gate), hn::Set(d, 0.044715f), gate);

@@ -42,7 +42,8 @@ HWY_INLINE VU8 LoadCodes(const uint8_t* HWY_RESTRICT slab, int q, size_t v) {
     } else if constexpr (kSpec.bits == 6) {
       const auto bits = hn::BitCast(d16, hn::LoadU(d, plane + (q / 4) * kQuadBytes));
       const int at = q % 4 * 2;
-      const auto moved = at < 4 ? hn::ShiftLeftSame(bits, 4 - at) : hn::ShiftRightSame(bits, at - 4);
+      const auto moved =
+          at < 4 ? hn::ShiftLeftSame(bits, 4 - at) : hn::ShiftRightSame(bits, at - 4);
       code = hn::Or(code, hn::And(hn::BitCast(d, moved), hn::Set(d, uint8_t{0x30})));
     }
     return code;
@@ -108,10 +109,10 @@ HWY_INLINE FloatPair LoadPair(const uint8_t* HWY_RESTRICT pair) {
   }
 }
 
-// One row of a packed matrix as f32, [w.cols]: an embedding lookup. Reads byte by byte; a row is a few
-// thousand values once per token.
+// One row of a packed matrix as f32, [w.cols]: an embedding lookup. Reads byte by byte; a row is a
+// few thousand values once per token.
 template <Format kFormat>
-HWY_INLINE void UnpackRow(const PackedMatrix& w, size_t row, float* HWY_RESTRICT out) {
+HWY_NOINLINE void UnpackRow(const PackedMatrix& w, size_t row, float* HWY_RESTRICT out) {
   constexpr QuantSpec kSpec = SpecOf(kFormat);
   const uint8_t* panel = w.panel(row / kPanelRows);
   const size_t lane = row % kPanelRows;
@@ -121,7 +122,8 @@ HWY_INLINE void UnpackRow(const PackedMatrix& w, size_t row, float* HWY_RESTRICT
     HWY_ALIGN float odd[kLanes];
     for (size_t k = 0; k < w.cols; k += 2) {
       // A lane is 4 bytes wide in either case: one value, or a pair of halves.
-      const FloatPair pair = LoadPair<kFormat>(panel + k / 2 * kSpec.unit_bytes() + v * kVectorBytes);
+      const FloatPair pair =
+          LoadPair<kFormat>(panel + k / 2 * kSpec.unit_bytes() + v * kVectorBytes);
       hn::Store(pair.even, DF(), values);
       hn::Store(pair.odd, DF(), odd);
       out[k] = values[lane % kLanes];
@@ -140,7 +142,8 @@ HWY_INLINE void UnpackRow(const PackedMatrix& w, size_t row, float* HWY_RESTRICT
         hn::Store(LoadMins<kFormat>(unit, g, v), DF(), values);
         min = values[lane % kLanes];
       }
-      const uint8_t* slab = unit + kSpec.slabs_offset() + in_unit / kSlabInputs * kSpec.slab_bytes();
+      const uint8_t* slab =
+          unit + kSpec.slabs_offset() + in_unit / kSlabInputs * kSpec.slab_bytes();
       for (size_t i = 0; i < static_cast<size_t>(kSpec.group) && k + i < w.cols; i += 4) {
         const int q = static_cast<int>((in_unit + i) % kSlabInputs / 4);
         hn::Store(LoadCodes<kFormat>(slab, q, v), DU8(), codes);

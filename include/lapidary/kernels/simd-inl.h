@@ -26,7 +26,8 @@ static_assert(!HWY_HAVE_SCALABLE,
               "Lapidary's register tiles need vectors of a size known to the compiler: "
               "disable the SVE and RVV targets (HWY_DISABLED_TARGETS)");
 
-// Vectors are as wide as the target's, at most 512 bits: a panel of 16 outputs is 1, 2 or 4 of them.
+// Vectors are as wide as the target's, at most 512 bits: a panel of 16 outputs is 1, 2 or 4 of
+// them.
 using DF = hn::CappedTag<float, 16>;
 using DI32 = hn::RebindToSigned<DF>;
 using DU32 = hn::RebindToUnsigned<DF>;
@@ -41,7 +42,7 @@ using VI16 = hn::Vec<DI16>;
 using VU8 = hn::Vec<DU8>;
 using VBF16 = hn::Vec<DBF16>;
 
-inline constexpr size_t kLanes = HWY_MAX_LANES_D(DF);      // floats in a vector: 4, 8 or 16
+inline constexpr size_t kLanes = HWY_MAX_LANES_D(DF);  // floats in a vector: 4, 8 or 16
 inline constexpr size_t kVectorBytes = kLanes * 4;
 
 // One instruction sums four products of unsigned and signed bytes into 32 bits (vpdpbusd, usdot).
@@ -64,8 +65,9 @@ HWY_INLINE VI32 Broadcast32(const void* p) {
   return hn::Set(DI32(), bits);
 }
 
-// Tells the compiler that a sum is used here and now. Without it, g++ 12 and clang hoist all products of an
-// unrolled tile above the sums and spill them to the stack: 4-bit tiles went from 93 to 220 GOP/s (Zen 3).
+// Tells the compiler that a sum is used here and now. Without it, g++ 12 and clang hoist all
+// products of an unrolled tile above the sums and spill them to the stack: 4-bit tiles went from 93
+// to 220 GOP/s (Zen 3).
 template <class V>
 HWY_INLINE void KeepInRegister(V& v) {
 #if HWY_ARCH_X86 && (HWY_COMPILER_GCC || HWY_COMPILER_CLANG)

@@ -1,7 +1,8 @@
 // The decoder's forward pass: token ids to logits.
 //
-// One step is one parallel region. Inside, the threads go through the layers together and meet at a barrier
-// after each stage; every stage divides its work among them by rows, by heads or by outputs.
+// One step is one parallel region. Inside, the threads go through the layers together and meet at a
+// barrier after each stage; every stage divides its work among them by rows, by heads or by
+// outputs.
 #if defined(LAPIDARY_MODEL_DECODER_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef LAPIDARY_MODEL_DECODER_INL_H_
 #undef LAPIDARY_MODEL_DECODER_INL_H_
@@ -37,11 +38,11 @@ namespace HWY_NAMESPACE {
 
 // Consecutive tokens of one session, appended to its cache by a step.
 struct Run {
-  KvCache* cache = nullptr;           // holds positions below `position`; memory reserved for the new ones
-  size_t position = 0;                // of ids[0]
-  std::span<const int32_t> ids;       // valid rows of the embedding
-  size_t first_logits = 0;            // logits are wanted for ids[first_logits] and following
-  float* logits = nullptr;            // [ids.size() - first_logits, vocabulary]; null if not wanted
+  KvCache* cache = nullptr;  // holds positions below `position`; memory reserved for the new ones
+  size_t position = 0;       // of ids[0]
+  std::span<const int32_t> ids;  // valid rows of the embedding
+  size_t first_logits = 0;       // logits are wanted for ids[first_logits] and following
+  float* logits = nullptr;       // [ids.size() - first_logits, vocabulary]; null if not wanted
 };
 
 template <ModelSpec M>
@@ -62,8 +63,8 @@ class Decoder {
 
   // Positions whose query heads fill one tile of attention.
   static constexpr size_t kTilePositions = kQueryTile / kGroup;
-  // Rows of activations that a thread takes through a pair of panels at a time: 128 rows of 640 to 2048
-  // bytes stay in the second-level cache while all pairs pass over them.
+  // Rows of activations that a thread takes through a pair of panels at a time: 128 rows of 640 to
+  // 2048 bytes stay in the second-level cache while all pairs pass over them.
   static constexpr size_t kRowBlock = 128;
 
  public:
@@ -77,9 +78,9 @@ class Decoder {
   size_t max_rows() const { return max_rows_; }
   const DecoderWeights& weights() const { return weights_; }
 
-  // Appends the tokens of every run to its cache and writes the logits that are wanted. Preconditions: at
-  // most max_rows() tokens altogether, ids within the vocabulary, memory of the caches reserved.
-  // Fails only for want of memory, and then before anything was changed.
+  // Appends the tokens of every run to its cache and writes the logits that are wanted.
+  // Preconditions: at most max_rows() tokens altogether, ids within the vocabulary, memory of the
+  // caches reserved. Fails only for want of memory, and then before anything was changed.
   Status Step(std::span<const Run> runs, Precision precision) {
     rows_.clear();
     tasks_.clear();
@@ -171,7 +172,8 @@ class Decoder {
         pool_(&pool),
         max_rows_(max_rows),
         local_rope_(kConfig.rope_base_local, 1.0, kHeadDim, kConfig.context),
-        global_rope_(kConfig.rope_base_global, kConfig.rope_factor_global, kHeadDim, kConfig.context) {}
+        global_rope_(kConfig.rope_base_global, kConfig.rope_factor_global, kHeadDim,
+                     kConfig.context) {}
 
   Status Allocate() {
     size_t bytes = 0;
@@ -251,8 +253,10 @@ class Decoder {
       UnpackRow(weights_.embedding, static_cast<size_t>(rows_[r].id), residual);
       Scale(residual, kWidth, factor);
       NormForAttention(thread, r, 0);
-      local_rope_.Row(rows_[r].position, Cosines(r, LayerKind::kLocal), Sines(r, LayerKind::kLocal));
-      global_rope_.Row(rows_[r].position, Cosines(r, LayerKind::kGlobal), Sines(r, LayerKind::kGlobal));
+      local_rope_.Row(rows_[r].position, Cosines(r, LayerKind::kLocal),
+                      Sines(r, LayerKind::kLocal));
+      global_rope_.Row(rows_[r].position, Cosines(r, LayerKind::kGlobal),
+                       Sines(r, LayerKind::kGlobal));
     }
   }
 
@@ -266,16 +270,16 @@ class Decoder {
   void ProjectQkv(size_t thread, const LayerWeights& w) {
     const PackedMatrix* const matrices[] = {&w.q, &w.k, &w.v};
     MatMul(thread, matrices, normed_, rows_.size(), precision_,
-           [this](size_t r, size_t column, const float* HWY_RESTRICT c, size_t count)
-               HWY_ATTR { hwy::CopyBytes(c, qkv_ + r * kQkvWidth + column, count * sizeof(float)); });
+           [this](size_t r, size_t column, const float* HWY_RESTRICT c, size_t count) HWY_ATTR {
+             hwy::CopyBytes(c, qkv_ + r * kQkvWidth + column, count * sizeof(float));
+           });
   }
 
   // Normalises and rotates queries and keys; keys and values go to the cache.
   void NormRotateStore(size_t thread, size_t layer) {
     const LayerWeights& w = weights_.layers[layer];
     const LayerKind kind = KindOfLayer(kConfig, static_cast<int32_t>(layer));
-    const float query_scale =
-        1.0f / std::sqrt(static_cast<float>(kConfig.query_pre_attn_scalar));
+    const float query_scale = 1.0f / std::sqrt(static_cast<float>(kConfig.query_pre_attn_scalar));
     constexpr size_t kVectors = kHeads + 2 * kKvHeads;
     const Range part = MyPart(rows_.size() * kVectors, thread);
     for (size_t i = part.begin; i < part.end; ++i) {
@@ -337,10 +341,11 @@ class Decoder {
     size_t first = 0;  // item of the first page of the task
     for (size_t t = 0; t < tasks_.size(); ++t) {
       const PageRange pages = Pages(tasks_[t], kind);
-      for (size_t i = std::max(part.begin, first); i < std::min(part.end, first + pages.size()); ++i) {
+      for (size_t i = std::max(part.begin, first); i < std::min(part.end, first + pages.size());
+           ++i) {
         Partial& partial = partials[first_items_[t] + (i - first)];
-        AttendTask(tasks_[t], layer, kind, pages.begin + (i - first), scratch.attention, partial.out,
-                   partial.max, partial.sum);
+        AttendTask(tasks_[t], layer, kind, pages.begin + (i - first), scratch.attention,
+                   partial.out, partial.max, partial.sum);
       }
       first += pages.size();
     }
@@ -353,8 +358,8 @@ class Decoder {
       const size_t pages = Pages(task, kind).size();
       for (size_t page = 0; page < pages; ++page) {
         const Partial& partial = partials[first_items_[i / kGroup] + page];
-        MergePage(partial.out + g * kHeadDim, partial.max[g], partial.sum[g], kHeadDim, scratch.heads,
-                  max, sum);
+        MergePage(partial.out + g * kHeadDim, partial.max[g], partial.sum[g], kHeadDim,
+                  scratch.heads, max, sum);
       }
       StoreHead(scratch.heads, sum, layer, task.first_row, task.kv_head * kGroup + g);
     }
@@ -365,12 +370,13 @@ class Decoder {
                   float* HWY_RESTRICT sum) {
     VisibleKeys visible[kQueryTile];
     for (size_t p = 0; p < task.positions; ++p) {
-      for (size_t g = 0; g < kGroup; ++g) visible[p * kGroup + g] = Visible(task.first_row + p, kind);
+      for (size_t g = 0; g < kGroup; ++g)
+        visible[p * kGroup + g] = Visible(task.first_row + p, kind);
     }
     AttendPage<kHeadDim>(Queries(task.kv_head, task.first_row), task.positions * kGroup,
                          Keys(task.first_row, layer, task.kv_head, page),
-                         Values(task.first_row, layer, task.kv_head, page), page * kPageKeys, visible,
-                         scratch, out, max, sum);
+                         Values(task.first_row, layer, task.kv_head, page), page * kPageKeys,
+                         visible, scratch, out, max, sum);
   }
 
   // Divides the weighted sum of a head by the sum of its weights.
@@ -384,8 +390,9 @@ class Decoder {
   void Project(size_t thread, const PackedMatrix& w, const Activations& x) {
     const PackedMatrix* const matrices[] = {&w};
     MatMul(thread, matrices, x, rows_.size(), precision_,
-           [this](size_t r, size_t column, const float* HWY_RESTRICT c, size_t count)
-               HWY_ATTR { hwy::CopyBytes(c, projected_ + r * kWidth + column, count * sizeof(float)); });
+           [this](size_t r, size_t column, const float* HWY_RESTRICT c, size_t count) HWY_ATTR {
+             hwy::CopyBytes(c, projected_ + r * kWidth + column, count * sizeof(float));
+           });
   }
 
   void MergeAttention(size_t thread, const LayerWeights& w) {
@@ -403,18 +410,22 @@ class Decoder {
   void GateUp(size_t thread, const LayerWeights& w) {
     ThreadScratch& scratch = scratch_[thread];
     const unsigned forms = FormsFor(w.down);
-    ForBlocks(thread, CountPairs(w.gate), rows_.size(), [&](size_t pair, size_t r0, size_t rows) HWY_ATTR {
-      MatMulPair(w.gate, pair, normed_, r0, rows, precision_, scratch.matmul, scratch.block[0]);
-      MatMulPair(w.up, pair, normed_, r0, rows, precision_, scratch.matmul, scratch.block[1]);
-      for (size_t r = 0; r < rows; ++r) {
-        float* gate = scratch.block[0] + r * kPairOutputs;
-        const float* up = scratch.block[1] + r * kPairOutputs;
-        for (size_t i = 0; i < kPairOutputs; i += kLanes) {
-          hn::Store(GeluTimes(hn::Load(DF(), gate + i), hn::Load(DF(), up + i)), DF(), gate + i);
-        }
-        StoreActivations(gate, pair * kPairOutputs, kPairOutputs, forms, precision_, gated_, r0 + r);
-      }
-    });
+    ForBlocks(
+        thread, CountPairs(w.gate), rows_.size(),
+        [&](size_t pair, size_t r0, size_t rows) HWY_ATTR {
+          MatMulPair(w.gate, pair, normed_, r0, rows, precision_, scratch.matmul, scratch.block[0]);
+          MatMulPair(w.up, pair, normed_, r0, rows, precision_, scratch.matmul, scratch.block[1]);
+          for (size_t r = 0; r < rows; ++r) {
+            float* gate = scratch.block[0] + r * kPairOutputs;
+            const float* up = scratch.block[1] + r * kPairOutputs;
+            for (size_t i = 0; i < kPairOutputs; i += kLanes) {
+              hn::Store(GeluTimes(hn::Load(DF(), gate + i), hn::Load(DF(), up + i)), DF(),
+                        gate + i);
+            }
+            StoreActivations(gate, pair * kPairOutputs, kPairOutputs, forms, precision_, gated_,
+                             r0 + r);
+          }
+        });
   }
 
   void MergeFeedForward(size_t thread, size_t layer) {
@@ -445,7 +456,8 @@ class Decoder {
 
   // ---- Helpers ----
 
-  // Calls f(pair, first row, rows) for this thread's share of `pairs` pairs of panels times row blocks.
+  // Calls f(pair, first row, rows) for this thread's share of `pairs` pairs of panels times row
+  // blocks.
   template <class F>
   void ForBlocks(size_t thread, size_t pairs, size_t rows, const F& f) {
     const size_t row_blocks = (rows + kRowBlock - 1) / kRowBlock;
@@ -456,8 +468,8 @@ class Decoder {
     }
   }
 
-  // x[rows] times the transposes of several matrices side by side; store(row, column, values, count)
-  // receives up to 32 outputs of a row.
+  // x[rows] times the transposes of several matrices side by side; store(row, column, values,
+  // count) receives up to 32 outputs of a row.
   template <size_t kMatrices, class Store>
   void MatMul(size_t thread, const PackedMatrix* const (&matrices)[kMatrices], const Activations& x,
               size_t rows, Precision precision, const Store& store) {
@@ -528,14 +540,14 @@ class Decoder {
   std::vector<size_t> first_items_;  // of the partials of each task
 
   AlignedBuffer memory_;
-  float* residual_ = nullptr;     // [rows, kWidth]
-  float* qkv_ = nullptr;          // [rows, kQkvWidth]: queries, keys, values
-  PairInput* queries_ = nullptr;  // [kKvHeads, max_rows, kGroup, kHeadDim]
-  float* projected_ = nullptr;    // [rows, kWidth]
-  float* angles_ = nullptr;       // [rows, 2 kinds of layer, cosines and sines, kHeadDim / 2]
-  Activations normed_;            // [rows, kWidth]
-  Activations attended_;          // [rows, kHeads * kHeadDim]
-  Activations gated_;             // [rows, kFfWidth]
+  float* residual_ = nullptr;         // [rows, kWidth]
+  float* qkv_ = nullptr;              // [rows, kQkvWidth]: queries, keys, values
+  PairInput* queries_ = nullptr;      // [kKvHeads, max_rows, kGroup, kHeadDim]
+  float* projected_ = nullptr;        // [rows, kWidth]
+  float* angles_ = nullptr;           // [rows, 2 kinds of layer, cosines and sines, kHeadDim / 2]
+  Activations normed_;                // [rows, kWidth]
+  Activations attended_;              // [rows, kHeads * kHeadDim]
+  Activations gated_;                 // [rows, kFfWidth]
   ThreadScratch* scratch_ = nullptr;  // [threads]
   AlignedBuffer partials_;
 };

@@ -14,7 +14,8 @@
 
 namespace lapidary {
 
-// Views into the weight file. Matrices are [outputs, inputs]; norms are gains, [width] or [head_dim].
+// Views into the weight file. Matrices are [outputs, inputs]; norms are gains, [width] or
+// [head_dim].
 struct LayerWeights {
   const float* attention_norm = nullptr;
   PackedMatrix q, k, v;

@@ -1,8 +1,9 @@
 // The keys and values of one session.
 //
-// Local layers see a window only: their pages form a ring that is as long as the window and the largest
-// chunk together, so that a chunk never overwrites keys which its own earlier rows still need. Global
-// layers keep every position. Pages are allocated when a position in them is first needed.
+// Local layers see a window only: their pages form a ring that is as long as the window and the
+// largest chunk together, so that a chunk never overwrites keys which its own earlier rows still
+// need. Global layers keep every position. Pages are allocated when a position in them is first
+// needed.
 #ifndef LAPIDARY_MODEL_KV_CACHE_H_
 #define LAPIDARY_MODEL_KV_CACHE_H_
 
@@ -56,7 +57,8 @@ class KvCache {
     }
   }
 
-  // Makes sure that positions below `end` have memory. Position `end - 1` must be within the context.
+  // Makes sure that positions below `end` have memory. Position `end - 1` must be within the
+  // context.
   Status Reserve(std::size_t end) {
     if (end <= reserved_) return {};
     const std::size_t pages = (end + kPageKeys - 1) / kPageKeys;
@@ -83,8 +85,8 @@ class KvCache {
     return Keys(layer, kv_head, page) + head_elements_;
   }
 
-  // Whether a session that has written positions below `written` may go on from `position`: whether the
-  // rings still hold what the next query sees.
+  // Whether a session that has written positions below `written` may go on from `position`: whether
+  // the rings still hold what the next query sees.
   bool CanRewindTo(std::size_t position, std::size_t written) const {
     if (written == 0) return true;
     const std::size_t first = position - std::min(position, window_ - 1);

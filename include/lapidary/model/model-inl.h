@@ -33,13 +33,14 @@ namespace HWY_NAMESPACE {
 template <ModelSpec M>
 class Session;
 
-// A model that is ready to run. Copies are cheap and share everything; a Model may be used by several
-// threads at once, each with sessions of its own: their steps then take turns on the model's threads.
+// A model that is ready to run. Copies are cheap and share everything; a Model may be used by
+// several threads at once, each with sessions of its own: their steps then take turns on the
+// model's threads.
 template <ModelSpec M>
 class Model {
  public:
-  // Opens a blob or a GGUF file. Errors: those of WeightFile::Open and Tokenizer::Create; kMismatch if the
-  // file holds another model than M; kNotFound if a tensor is missing; kOutOfMemory.
+  // Opens a blob or a GGUF file. Errors: those of WeightFile::Open and Tokenizer::Create; kMismatch
+  // if the file holds another model than M; kNotFound if a tensor is missing; kOutOfMemory.
   static Result<Model> Open(const std::filesystem::path& path, const ModelOptions& options = {}) {
     if (options.chunk == 0) {
       return MakeError(ErrorCode::kInvalidArgument, "chunk: expected at least 1, found 0");
@@ -100,11 +101,13 @@ class Model {
   std::shared_ptr<State> state_;
 };
 
-// One sequence of tokens and its keys and values. Belongs to one thread at a time; keeps the model alive.
+// One sequence of tokens and its keys and values. Belongs to one thread at a time; keeps the model
+// alive.
 template <ModelSpec M>
 class Session {
  public:
-  // `context` tokens at most; 0 means what the model was trained for. Memory is taken as the sequence grows.
+  // `context` tokens at most; 0 means what the model was trained for. Memory is taken as the
+  // sequence grows.
   explicit Session(const Model<M>& model, size_t context = 0)
       : state_(model.state_),
         context_(context == 0 ? kContext : std::min(context, kContext)),
@@ -118,23 +121,23 @@ class Session {
   std::span<const float> logits() const { return logits_; }
   const KvPlan& memory_plan() const { return cache_.plan(); }
 
-  // Appends tokens, in chunks of the model's size, with the model's precision; logits() are then those of
-  // the last one. Errors: kInvalidArgument (no tokens, or an id outside the vocabulary) and kContextFull,
-  // with nothing changed; kOutOfMemory and kCancelled (progress returned false between two chunks), with the
-  // earlier chunks kept.
+  // Appends tokens, in chunks of the model's size, with the model's precision; logits() are then
+  // those of the last one. Errors: kInvalidArgument (no tokens, or an id outside the vocabulary)
+  // and kContextFull, with nothing changed; kOutOfMemory and kCancelled (progress returned false
+  // between two chunks), with the earlier chunks kept.
   Status Prefill(std::span<const int32_t> ids, const ProgressCallback& progress = {}) {
     return Append(ids, state_->precision, progress);
   }
 
-  // Appends one token and returns the logits of the next, [vocabulary], valid until the session changes.
-  // Always in the kExact precision. Errors as for Prefill.
+  // Appends one token and returns the logits of the next, [vocabulary], valid until the session
+  // changes. Always in the kExact precision. Errors as for Prefill.
   Result<std::span<const float>> Decode(int32_t id) {
     if (Status status = Append({&id, 1}, Precision::kExact, {}); !status) return status.error();
     return logits();
   }
 
-  // Appends tokens and hands out the logits of each: visit(index in ids, logits) -> bool, false cancels.
-  // Takes `rows` tokens at a time (each needs a row of logits, about a megabyte).
+  // Appends tokens and hands out the logits of each: visit(index in ids, logits) -> bool, false
+  // cancels. Takes `rows` tokens at a time (each needs a row of logits, about a megabyte).
   template <class Visitor>
   Status PrefillWithLogits(std::span<const int32_t> ids, const Visitor& visit, size_t rows = 64) {
     if (Status status = Check(ids); !status) return status;
@@ -155,9 +158,9 @@ class Session {
     return {};
   }
 
-  // Forgets the tokens from `position` on. The rings of the local layers hold a window only: if what the
-  // token at `position` would see has been overwritten, everything is forgotten and the caller starts
-  // over from position 0. Returns the position reached: `position`, or 0.
+  // Forgets the tokens from `position` on. The rings of the local layers hold a window only: if
+  // what the token at `position` would see has been overwritten, everything is forgotten and the
+  // caller starts over from position 0. Returns the position reached: `position`, or 0.
   size_t Rewind(size_t position) {
     if (position >= ids_.size()) return ids_.size();
     if (!cache_.CanRewindTo(position, written_)) position = 0;
@@ -176,8 +179,9 @@ class Session {
       return MakeError(ErrorCode::kInvalidArgument, "expected at least one token, found none");
     }
     if (ids.size() > context_ - ids_.size()) {
-      return MakeError(ErrorCode::kContextFull, "the context of ", context_, " tokens is full: ",
-                       ids.size(), " needed, ", context_ - ids_.size(), " free");
+      return MakeError(ErrorCode::kContextFull, "the context of ", context_,
+                       " tokens is full: ", ids.size(), " needed, ", context_ - ids_.size(),
+                       " free");
     }
     for (size_t i = 0; i < ids.size(); ++i) {
       if (ids[i] < 0 || static_cast<size_t>(ids[i]) >= kVocabulary) {
@@ -188,7 +192,8 @@ class Session {
     return {};
   }
 
-  Status Append(std::span<const int32_t> ids, Precision precision, const ProgressCallback& progress) {
+  Status Append(std::span<const int32_t> ids, Precision precision,
+                const ProgressCallback& progress) {
     if (Status status = Check(ids); !status) return status;
     const size_t chunk = state_->decoder.max_rows();
     if (ids.size() > chunk) logits_.clear();  // should a chunk fail, they belong to no token
@@ -201,14 +206,15 @@ class Session {
         return status;
       }
       if (progress && !progress({i + part.size(), ids.size()}) && !last) {
-        return MakeError(ErrorCode::kCancelled, "cancelled after ", i + part.size(), " of ", ids.size(),
-                         " tokens");
+        return MakeError(ErrorCode::kCancelled, "cancelled after ", i + part.size(), " of ",
+                         ids.size(), " tokens");
       }
     }
     return {};
   }
 
-  Status Step(std::span<const int32_t> ids, size_t first_logits, float* logits, Precision precision) {
+  Status Step(std::span<const int32_t> ids, size_t first_logits, float* logits,
+              Precision precision) {
     if (Status status = cache_.Reserve(ids_.size() + ids.size()); !status) return status;
     const Run run = {&cache_, ids_.size(), ids, first_logits, logits};
     {

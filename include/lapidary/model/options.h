@@ -10,9 +10,9 @@
 namespace lapidary {
 
 struct ModelOptions {
-  std::size_t threads = 0;                // 0: DefaultThreads()
+  std::size_t threads = 0;                  // 0: DefaultThreads()
   Precision precision = Precision::kExact;  // of prefill
-  std::size_t chunk = 512;                // tokens of a step of prefill; sizes the workspace
+  std::size_t chunk = 512;                  // tokens of a step of prefill; sizes the workspace
   LoadOptions load = {};
 };
 

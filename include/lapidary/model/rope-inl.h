@@ -16,10 +16,11 @@ HWY_BEFORE_NAMESPACE();
 namespace lapidary {
 namespace HWY_NAMESPACE {
 
-// Pair i of a head turns by position / factor * base^(-2i / head_dim) (the RoPE paper, section 3.2.2; the
-// factor is linear position interpolation). All in double: at position 131071 an f32 angle would be off
-// by 0.004 rad. A position is split into 256 a + b, and the angle sum formulas combine a table of a with a
-// table of b: a few hundred kilobytes instead of an entry for every position.
+// Pair i of a head turns by position / factor * base^(-2i / head_dim) (the RoPE paper,
+// section 3.2.2; the factor is linear position interpolation). All in double: at position 131071 an
+// f32 angle would be off by 0.004 rad. A position is split into 256 a + b, and the angle sum
+// formulas combine a table of a with a table of b: a few hundred kilobytes instead of an entry for
+// every position.
 class RopeTable {
  public:
   RopeTable(double base, double factor, size_t head_dim, size_t context)
