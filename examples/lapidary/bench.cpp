@@ -1,7 +1,5 @@
 // lapidary bench: how fast this machine runs a model, and how far from what it could do.
-#include <CLI/App.hpp>
-#include <CLI/Config.hpp>
-#include <CLI/Formatter.hpp>
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdint>
 #include <memory>

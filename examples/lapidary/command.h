@@ -2,8 +2,9 @@
 #ifndef LAPIDARY_EXAMPLES_COMMAND_H_
 #define LAPIDARY_EXAMPLES_COMMAND_H_
 
-#include <CLI/App.hpp>
+#include <CLI/CLI.hpp>
 #include <functional>
+#include <memory>
 
 #include "lapidary/base/result.h"
 

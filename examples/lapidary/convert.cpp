@@ -1,7 +1,7 @@
 // lapidary convert: a model of another format becomes one blob.
-#include <CLI/App.hpp>
-#include <CLI/Config.hpp>
-#include <CLI/Formatter.hpp>
+#include "lapidary/weights/convert.h"
+
+#include <CLI/CLI.hpp>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -10,7 +10,6 @@
 
 #include "command.h"
 #include "json_out.h"
-#include "lapidary/weights/convert.h"
 #include "terminal.h"
 
 namespace lapidary::cli {

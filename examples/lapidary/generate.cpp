@@ -1,7 +1,5 @@
 // lapidary generate: completes a text.
-#include <CLI/App.hpp>
-#include <CLI/Config.hpp>
-#include <CLI/Formatter.hpp>
+#include <CLI/CLI.hpp>
 #include <cstdint>
 #include <cstdio>
 #include <functional>
@@ -67,8 +65,8 @@ Result<std::vector<std::int32_t>> PromptIds(const GenerateFlags& flags,
 // Tokens per second and what that takes from the memory.
 struct Speed {
   double prefill = 0, decode = 0;
-  std::optional<double> decode_gb_s,
-      read_gb_s;  // where tokens were decoded, and the memory measured
+  // Nothing if no step was decoded, or if there was no memory left to measure with.
+  std::optional<double> decode_gb_s, read_gb_s;
 
   Speed(const GenerateResult& result, const AnyModel& model) {
     if (result.prefill_seconds > 0) {

@@ -2,7 +2,7 @@
 #ifndef LAPIDARY_EXAMPLES_JSON_OUT_H_
 #define LAPIDARY_EXAMPLES_JSON_OUT_H_
 
-#include <CLI/App.hpp>
+#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
 #include "terminal.h"

@@ -1,7 +1,5 @@
 // lapidary logits: what the model predicts after each id, as raw numbers.
-#include <CLI/App.hpp>
-#include <CLI/Config.hpp>
-#include <CLI/Formatter.hpp>
+#include <CLI/CLI.hpp>
 #include <bit>
 #include <cstdint>
 #include <functional>

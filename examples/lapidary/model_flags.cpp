@@ -1,7 +1,5 @@
 #include "model_flags.h"
 
-#include <CLI/Config.hpp>
-#include <CLI/Formatter.hpp>
 #include <cstdlib>
 #include <functional>
 #include <string>

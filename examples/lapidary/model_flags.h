@@ -2,8 +2,7 @@
 #ifndef LAPIDARY_EXAMPLES_MODEL_FLAGS_H_
 #define LAPIDARY_EXAMPLES_MODEL_FLAGS_H_
 
-#include <CLI/App.hpp>
-#include <CLI/Validators.hpp>
+#include <CLI/CLI.hpp>
 #include <cstddef>
 #include <memory>
 #include <string>
