@@ -25,8 +25,16 @@ class StopStrings {
   std::string Push(std::string_view text) {
     if (stopped_) return {};
     held_ += text;
+    // The one that is complete first counts, and of those that end together the longest: then the
+    // result does not depend on where the text is cut into pieces.
     std::size_t first = std::string::npos;
-    for (const std::string& stop : strings_) first = std::min(first, held_.find(stop));
+    std::size_t end = std::string::npos;
+    for (const std::string& stop : strings_) {
+      const std::size_t begin = held_.find(stop);
+      if (begin == std::string::npos || begin + stop.size() > end) continue;
+      first = begin + stop.size() < end ? begin : std::min(first, begin);
+      end = begin + stop.size();
+    }
     if (first != std::string::npos) {
       stopped_ = true;
       held_.resize(first);

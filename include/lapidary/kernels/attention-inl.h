@@ -53,10 +53,14 @@ HWY_NOINLINE inline void StoreValue(const float* HWY_RESTRICT value, size_t head
   for (size_t i = 0; i < head_dim; ++i) to[i * 2] = hwy::BF16FromF32(value[i]);
 }
 
-// The keys that a query row sees: positions first .. last, both included.
+// The keys that a query row sees: positions first .. last, both included; none if first > last.
 struct VisibleKeys {
   size_t first = 0;
   size_t last = 0;
+
+  bool Meets(size_t page_start) const {
+    return first <= last && last >= page_start && first < page_start + kPageKeys;
+  }
 };
 
 // What AttendPage needs besides its results; one per thread.
@@ -74,7 +78,9 @@ HWY_INLINE void Scores(const PairInput* HWY_RESTRICT queries, size_t rows,
                        float* HWY_RESTRICT scores) {
   const auto* base = reinterpret_cast<const uint8_t*>(keys);
   constexpr size_t kBlockBytes = BlockElements(kHeadDim) * 2;
-  for (size_t key = begin * kBlockKeys; key < end * kBlockKeys; key += kTileOutputs) {
+  // From a whole tile on, so that the last one ends within the page.
+  for (size_t key = begin * kBlockKeys / kTileOutputs * kTileOutputs; key < end * kBlockKeys;
+       key += kTileOutputs) {
     const uint8_t* w[2];
     for (size_t v = 0; v < 2; ++v) {
       // The second vector of a tile may lie beyond the last block: compute the first again, unused.
@@ -166,7 +172,7 @@ HWY_NOINLINE void AttendPage(const PairInput* HWY_RESTRICT queries, size_t rows,
                              float* HWY_RESTRICT sum) {
   size_t first = kPageKeys, last = 0;  // keys of the page that any row sees
   for (size_t r = 0; r < rows; ++r) {
-    if (visible[r].last < page_start || visible[r].first >= page_start + kPageKeys) continue;
+    if (!visible[r].Meets(page_start)) continue;
     first = std::min(first, std::max(visible[r].first, page_start) - page_start);
     last = std::max(last, std::min(visible[r].last - page_start, kPageKeys - 1));
   }
@@ -180,8 +186,7 @@ HWY_NOINLINE void AttendPage(const PairInput* HWY_RESTRICT queries, size_t rows,
   for (size_t r = 0; r < rows; ++r) {
     float* scores = scratch.scores + r * kPageKeys;
     PairInput* weights = scratch.weights + r * kPageKeys;
-    const bool sees = visible[r].last >= page_start && visible[r].first < page_start + kPageKeys;
-    if (!sees) {
+    if (!visible[r].Meets(page_start)) {
       for (size_t i = begin * kBlockKeys; i < end * kBlockKeys; ++i) weights[i] = PairInput{};
       sum[r] = 0.0f;
       continue;

@@ -99,14 +99,12 @@ namespace quantize {
 
 // Stores 16-bit integers q (kLanes * 2 of them, in order) in the order 0 2 1 3 of every four.
 HWY_INLINE VI16 SwapMiddle(VI16 q) {
-  const DU32 du32;
   const hn::Repartition<uint64_t, DF> du64;
   // In every 64 bits: a b c d -> a c b d.
   const auto v = hn::BitCast(du64, q);
   const auto outer = hn::And(v, hn::Set(du64, 0xFFFF00000000FFFFull));
   const auto b = hn::ShiftLeft<16>(hn::And(v, hn::Set(du64, 0x00000000FFFF0000ull)));
   const auto c = hn::ShiftRight<16>(hn::And(v, hn::Set(du64, 0x0000FFFF00000000ull)));
-  (void)du32;
   return hn::BitCast(DI16(), hn::Or(outer, hn::Or(b, c)));
 }
 

@@ -381,7 +381,11 @@ class Decoder {
 
   // Divides the weighted sum of a head by the sum of its weights.
   void StoreHead(float* HWY_RESTRICT head_out, float sum, size_t layer, size_t r, size_t head) {
-    Scale(head_out, kHeadDim, sum == 0.0f ? 0.0f : 1.0f / sum);
+    if (sum == 0.0f) {
+      std::fill_n(head_out, kHeadDim, 0.0f);  // no visible key
+    } else {
+      Scale(head_out, kHeadDim, 1.0f / sum);
+    }
     StoreActivations(head_out, head * kHeadDim, kHeadDim,
                      FormsFor(weights_.layers[layer].attention_out), precision_, attended_, r);
   }

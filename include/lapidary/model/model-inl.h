@@ -197,12 +197,14 @@ class Session {
     if (Status status = Check(ids); !status) return status;
     const size_t chunk = state_->decoder.max_rows();
     if (ids.size() > chunk) logits_.clear();  // should a chunk fail, they belong to no token
+    const bool had_logits = !logits_.empty();
     for (size_t i = 0; i < ids.size(); i += chunk) {
       const auto part = ids.subspan(i, std::min(chunk, ids.size() - i));
       const bool last = i + part.size() == ids.size();
       if (last) logits_.resize(kVocabulary);
       if (Status status = Step(part, part.size() - 1, last ? logits_.data() : nullptr, precision);
           !status) {
+        if (!had_logits) logits_.clear();
         return status;
       }
       if (progress && !progress({i + part.size(), ids.size()}) && !last) {
