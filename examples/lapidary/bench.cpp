@@ -1,5 +1,4 @@
 // lapidary bench: how fast this machine runs a model, and how far from what it could do.
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdint>
 #include <memory>
@@ -156,24 +155,21 @@ void AddBench(CLI::App& app, Command* chosen) {
       app, chosen, "bench", "Measure speed", Run, [](CLI::App& command, BenchFlags& flags) {
         AddModelFlags(command, flags.model);
         AddContextFlag(command, flags.model);
-        command.add_option("-p,--prefill", flags.prefill, "Tokens of the prompt [512]")
-            ->check(InRange(1, 1 << 20))
-            ->type_name("N");
-        command.add_option("-n,--decode", flags.decode, "Tokens to decode after it [128]")
-            ->check(InRange(0, 1 << 20))
-            ->type_name("N");
-        command.add_option("-r,--runs", flags.runs, "Runs; medians are reported [5]")
-            ->check(InRange(1, 1000))
-            ->type_name("N");
+        AddNumber(command, {"-p,--prefill", "N", "Tokens of the prompt [512]"}, 1, 1 << 20,
+                  flags.prefill);
+        AddNumber(command, {"-n,--decode", "N", "Tokens to decode after it [128]"}, 0, 1 << 20,
+                  flags.decode);
+        AddNumber(command, {"-r,--runs", "N", "Runs; medians are reported [5]"}, 1, 1000,
+                  flags.runs);
         AddJsonFlag(command, flags.json);
-        command.footer(
-            "TOP/s counts two operations for every weight of the layers and token. GB/s counts "
-            "the\n"
-            "weights and the keys and values that a step must read; the memory's own speed is "
-            "measured\n"
-            "with as many threads.\n"
-            "Example:\n"
-            "  lapidary bench -m gemma-3-270m.lap -p 512 -n 128 --json");
+        SetFooter(command,
+                  "TOP/s counts two operations for every weight of the layers and token. GB/s "
+                  "counts the\n"
+                  "weights and the keys and values that a step must read; the memory's own speed "
+                  "is measured\n"
+                  "with as many threads.\n"
+                  "Example:\n"
+                  "  lapidary bench -m gemma-3-270m.lap -p 512 -n 128 --json");
       });
 }
 

@@ -2,16 +2,9 @@
 #ifndef LAPIDARY_EXAMPLES_COMMAND_H_
 #define LAPIDARY_EXAMPLES_COMMAND_H_
 
-#include <CLI/CLI.hpp>
-#include <functional>
-#include <memory>
-
-#include "lapidary/base/result.h"
+#include "options.h"
 
 namespace lapidary::cli {
-
-// Runs once the whole command line has been read and found right.
-using Command = std::function<Status()>;
 
 // Each adds one subcommand to `app`. If it is the one that the user named, parsing sets *chosen.
 void AddBench(CLI::App& app, Command* chosen);
@@ -21,17 +14,6 @@ void AddInspect(CLI::App& app, Command* chosen);
 void AddLogits(CLI::App& app, Command* chosen);
 void AddPerplexity(CLI::App& app, Command* chosen);
 void AddTokenize(CLI::App& app, Command* chosen);
-
-// Adds the subcommand `name` that fills in an `Options` and runs it: describe(subcommand, options)
-// declares the options, run(options) does the work.
-template <class Options, class Describe>
-void AddCommand(CLI::App& app, Command* chosen, const char* name, const char* what,
-                Status (*run)(const Options&), const Describe& describe) {
-  CLI::App* command = app.add_subcommand(name, what);
-  auto options = std::make_shared<Options>();
-  describe(*command, *options);
-  command->callback([=] { *chosen = [=] { return run(*options); }; });
-}
 
 }  // namespace lapidary::cli
 

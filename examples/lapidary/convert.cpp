@@ -1,7 +1,6 @@
 // lapidary convert: a model of another format becomes one blob.
 #include "lapidary/weights/convert.h"
 
-#include <CLI/CLI.hpp>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -66,17 +65,14 @@ void AddConvert(CLI::App& app, Command* chosen) {
   AddCommand<ConvertFlags>(
       app, chosen, "convert", "Make a blob, the file that is mapped instead of loaded", Run,
       [](CLI::App& command, ConvertFlags& flags) {
-        command.add_option("IN", flags.input, "A GGUF file")->required()->type_name("FILE");
-        command.add_option("-o,--output", flags.output, "The blob to write (.lap)")
-            ->required()
-            ->type_name("FILE");
-        command
-            .add_option("--type", flags.type,
-                        "Format of the weights: keep leaves all bits as they are [keep]")
-            ->check(CLI::IsMember({"keep"}))
-            ->type_name("T");
+        AddText(command, {"IN", "", "A GGUF file"}, flags.input, Need::kRequired);
+        AddText(command, {"-o,--output", "FILE", "The blob to write (.lap)"}, flags.output,
+                Need::kRequired);
+        AddChoice(command,
+                  {"--type", "T", "Format of the weights: keep leaves all bits as they are [keep]"},
+                  {"keep"}, flags.type);
         AddJsonFlag(command, flags.json);
-        command.footer("Example:\n  lapidary convert gemma-3-270m.gguf -o gemma-3-270m.lap");
+        SetFooter(command, "Example:\n  lapidary convert gemma-3-270m.gguf -o gemma-3-270m.lap");
       });
 }
 

@@ -1,5 +1,4 @@
 // lapidary generate: completes a text.
-#include <CLI/CLI.hpp>
 #include <cstdint>
 #include <cstdio>
 #include <functional>
@@ -23,11 +22,12 @@ namespace {
 
 struct GenerateFlags {
   ModelFlags model;
-  std::string prompt;
-  std::string prompt_file;
+  std::optional<std::string> prompt;  // one of these two
+  std::optional<std::string> prompt_file;
   bool chat = false;
   std::size_t tokens = 64;
   SamplingOptions sampling;
+  std::size_t seed = 0;
   std::vector<std::string> stop;
   bool json = false;
 };
@@ -50,16 +50,12 @@ const char* StopReasonName(StopReason reason) {
 
 Result<std::vector<std::int32_t>> PromptIds(const GenerateFlags& flags,
                                             const Tokenizer& tokenizer) {
-  std::string text = flags.prompt;
-  if (!flags.prompt_file.empty()) {
-    Result<std::string> read = ReadText(flags.prompt_file);
-    if (!read) return read.error();
-    text = *std::move(read);
-  }
-  if (!flags.chat) return tokenizer.EncodePrompt(text);
+  const Result<std::string> text = flags.prompt ? *flags.prompt : ReadText(*flags.prompt_file);
+  if (!text) return text.error();
+  if (!flags.chat) return tokenizer.EncodePrompt(*text);
   const Result<ChatTemplate> chat = ChatTemplate::Create(tokenizer);
   if (!chat) return chat.error();
-  return chat->FirstTurn("", text);
+  return chat->FirstTurn("", *text);
 }
 
 // Tokens per second and what that takes from the memory.
@@ -114,6 +110,7 @@ Status Run(const GenerateFlags& flags) {
   GenerateOptions options;
   options.max_tokens = flags.tokens;
   options.sampling = flags.sampling;
+  options.sampling.seed = flags.seed;
   options.stop_strings = flags.stop;
   options.prefill_progress = [&](const Progress& progress) {
     const bool go_on = (*meter)(progress);
@@ -165,60 +162,47 @@ void AddGenerate(CLI::App& app, Command* chosen) {
       app, chosen, "generate", "Complete a text", Run, [](CLI::App& command, GenerateFlags& flags) {
         AddModelFlags(command, flags.model);
         AddContextFlag(command, flags.model);
-        CLI::App* prompt = command.add_option_group("Prompt", "What to complete.");
-        prompt->add_option("-p,--prompt", flags.prompt, "The text to complete")->type_name("TEXT");
-        prompt
-            ->add_option("-f,--prompt-file", flags.prompt_file,
-                         "A file with that text (- is standard input)")
-            ->type_name("FILE");
-        prompt->require_option(1);
-        command.add_flag("--chat", flags.chat,
-                         "Take the prompt for a question in a chat, in the template of the "
-                         "instruction-tuned models");
-        command.add_option("-n,--tokens", flags.tokens, "Most tokens to generate [64]")
-            ->check(InRange(0, 1 << 30))
-            ->type_name("N");
-        command
-            .add_option("--temp", flags.sampling.temperature,
-                        "Temperature; 0 takes the most likely token [0]")
-            ->check(InRange(0.0, 1000.0))
-            ->type_name("T");
-        command
-            .add_option("--top-k", flags.sampling.top_k,
-                        "Only the K most likely tokens; 0: all [0]")
-            ->type_name("K");
-        command
-            .add_option("--top-p", flags.sampling.top_p,
-                        "Only the most likely tokens that have the probability P together [1]")
-            ->check(InRange(0.0, 1.0))
-            ->type_name("P");
-        command
-            .add_option("--min-p", flags.sampling.min_p,
-                        "Only tokens at least P times as likely as the most likely one [0]")
-            ->check(InRange(0.0, 1.0))
-            ->type_name("P");
-        command
-            .add_option("--repeat-penalty", flags.sampling.repetition_penalty,
-                        "Divides the logits of tokens that occurred before [1]")
-            ->check(InRange(0.01, 100.0))
-            ->type_name("X");
-        command.add_option("--seed", flags.sampling.seed, "Of the random numbers [0]")
-            ->check(InRange(0, 0x1p64))
-            ->type_name("S");
-        command
-            .add_option("--stop", flags.stop, "End before this text; may be given several times")
-            ->allow_extra_args(false)
-            ->type_name("TEXT");
+        CLI::App& prompt = AddOneOf(command, "Prompt", "What to complete.");
+        AddText(prompt, {"-p,--prompt", "TEXT", "The text"}, flags.prompt);
+        AddText(prompt, {"-f,--prompt-file", "FILE", "A file with the text (- is standard input)"},
+                flags.prompt_file);
+        AddFlag(command, "--chat",
+                "Take the prompt for a question in a chat, in the template of the "
+                "instruction-tuned models",
+                flags.chat);
+        AddNumber(command, {"-n,--tokens", "N", "Most tokens to generate [64]"}, 0, 1 << 30,
+                  flags.tokens);
+        SamplingOptions& sampling = flags.sampling;
+        AddNumber(command, {"--temp", "T", "Temperature; 0 takes the most likely token [0]"}, 0,
+                  1000, sampling.temperature);
+        AddNumber(command, {"--top-k", "K", "Only the K most likely tokens; 0: all [0]"}, 0,
+                  1 << 30, sampling.top_k);
+        AddNumber(command,
+                  {"--top-p", "P",
+                   "Only the most likely tokens that have the probability P together [1]"},
+                  0, 1, sampling.top_p);
+        AddNumber(
+            command,
+            {"--min-p", "P", "Only tokens at least P times as likely as the most likely one [0]"},
+            0, 1, sampling.min_p);
+        AddNumber(
+            command,
+            {"--repeat-penalty", "X", "Divides the logits of tokens that occurred before [1]"},
+            0.01, 100, sampling.repetition_penalty);
+        AddNumber(command, {"--seed", "S", "Of the random numbers [0]"}, 0, 0x1p63, flags.seed);
+        AddTexts(command, {"--stop", "TEXT", "End before this text; may be given several times"},
+                 flags.stop);
         AddJsonFlag(command, flags.json);
-        command.footer(
-            "Only the new text goes to standard output. The last line on standard error: tokens of "
-            "the\n"
-            "prompt + new ones, speeds, bytes that decode read per second and their share of what "
-            "the\n"
-            "memory delivers, instruction set, threads, and a hash of the last logits.\n"
-            "Example:\n"
-            "  lapidary generate -m gemma-3-270m.lap -p \"Once upon a time\" -n 200 --temp 0.8 "
-            "--top-p 0.95");
+        SetFooter(command,
+                  "Only the new text goes to standard output. The last line on standard error: "
+                  "tokens of the\n"
+                  "prompt + new ones, speeds, bytes that decode read per second and their share of "
+                  "what the\n"
+                  "memory delivers, instruction set, threads, and a hash of the last logits.\n"
+                  "Example:\n"
+                  "  lapidary generate -m gemma-3-270m.lap -p \"Once upon a time\" -n 200 --temp "
+                  "0.8 --top-p "
+                  "0.95");
       });
 }
 

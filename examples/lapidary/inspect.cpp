@@ -1,5 +1,4 @@
 // lapidary inspect: what is in a file of weights.
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
@@ -17,7 +16,6 @@
 #include "lapidary/model/kv_cache.h"
 #include "lapidary/model/options.h"
 #include "lapidary/weights/import.h"
-#include "model_flags.h"
 #include "terminal.h"
 #include "weight_header.h"
 
@@ -225,17 +223,13 @@ void AddInspect(CLI::App& app, Command* chosen) {
   AddCommand<InspectFlags>(
       app, chosen, "inspect", "Show what is in a file of weights", Run,
       [](CLI::App& command, InspectFlags& flags) {
-        command.add_option("FILE", flags.file, "A blob (.lap) or a GGUF file")
-            ->required()
-            ->type_name("");
-        command
-            .add_option("--context", flags.context,
-                        "Tokens to plan memory for [what the model was trained for]")
-            ->check(InRange(1, 1 << 20))
-            ->type_name("N");
-        command.add_flag("--verify", flags.verify, "Read the whole blob and compare its checksums");
+        AddText(command, {"FILE", "", "A blob (.lap) or a GGUF file"}, flags.file, Need::kRequired);
+        AddNumber(command,
+                  {"--context", "N", "Tokens to plan memory for [what the model was trained for]"},
+                  1, 1 << 20, flags.context);
+        AddFlag(command, "--verify", "Read the whole blob and compare its checksums", flags.verify);
         AddJsonFlag(command, flags.json);
-        command.footer("Example:\n  lapidary inspect gemma-3-270m.lap --context 8192");
+        SetFooter(command, "Example:\n  lapidary inspect gemma-3-270m.lap --context 8192");
       });
 }
 

@@ -2,7 +2,6 @@
 #ifndef LAPIDARY_EXAMPLES_JSON_OUT_H_
 #define LAPIDARY_EXAMPLES_JSON_OUT_H_
 
-#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
 #include "terminal.h"
@@ -11,10 +10,6 @@ namespace lapidary::cli {
 
 // Keeps the fields in the order in which they were set.
 using Json = nlohmann::ordered_json;
-
-inline void AddJsonFlag(CLI::App& app, bool& json) {
-  app.add_flag("--json", json, "Print one JSON object on standard output, and nothing else there");
-}
 
 // Texts that are not UTF-8 (names of files may be anything) get U+FFFD where they are not.
 inline void PrintJson(const Json& json) {

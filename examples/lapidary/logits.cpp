@@ -1,5 +1,4 @@
 // lapidary logits: what the model predicts after each id, as raw numbers.
-#include <CLI/CLI.hpp>
 #include <bit>
 #include <cstdint>
 #include <functional>
@@ -113,22 +112,20 @@ void AddLogits(CLI::App& app, Command* chosen) {
       [](CLI::App& command, LogitsFlags& flags) {
         AddModelFlags(command, flags.model);
         AddContextFlag(command, flags.model);
-        command
-            .add_option("--ids-file", flags.ids_file,
-                        "Decimal ids between white space, used as they are (- is standard input)")
-            ->required()
-            ->type_name("FILE");
-        command
-            .add_option("-o,--output", flags.output,
-                        "Gets a row of float32 per id, as many as the vocabulary has pieces")
-            ->required()
-            ->type_name("FILE");
-        command.add_flag("--last", flags.last, "Only the row of the last id");
-        command.add_flag("--decode", flags.decode, "Token by token, as generation does");
+        AddText(command,
+                {"--ids-file", "FILE",
+                 "Decimal ids between white space, used as they are (- is standard input)"},
+                flags.ids_file, Need::kRequired);
+        AddText(command,
+                {"-o,--output", "FILE",
+                 "Gets a row of float32 per id, as many as the embedding has rows"},
+                flags.output, Need::kRequired);
+        AddFlag(command, "--last", "Only the row of the last id", flags.last);
+        AddFlag(command, "--decode", "Token by token, as generation does", flags.decode);
         AddJsonFlag(command, flags.json);
-        command.footer(
-            "Example:\n"
-            "  lapidary logits -m gemma-3-270m.lap --ids-file hello.ids -o hello.f32");
+        SetFooter(command,
+                  "Example:\n"
+                  "  lapidary logits -m gemma-3-270m.lap --ids-file hello.ids -o hello.f32");
       });
 }
 

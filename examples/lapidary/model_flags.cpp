@@ -1,6 +1,5 @@
 #include "model_flags.h"
 
-#include <cstdlib>
 #include <functional>
 #include <string>
 
@@ -9,40 +8,23 @@
 
 namespace lapidary::cli {
 
-void AddModelFlags(CLI::App& app, ModelFlags& flags) {
-  app.add_option("-m,--model", flags.path, "Weights: a blob (.lap) or a GGUF file")
-      ->required()
-      ->type_name("FILE");
-  app.add_option("-t,--threads", flags.threads, "Threads [all processors]")
-      ->check(InRange(1, 1024))
-      ->type_name("N");
-  app.add_option("--precision", flags.precision,
-                 StrCat("Activations of prefill: fast (8 bits) or exact (16 bits) [",
-                        PrecisionName(ModelOptions().precision), "]"))
-      ->check(CLI::IsMember({"fast", "exact"}))
-      ->type_name("P");
-  app.add_option("--chunk", flags.chunk, StrCat("Tokens of a step of prefill [", flags.chunk, "]"))
-      ->check(InRange(1, 1 << 17))
-      ->type_name("N");
+void AddModelFlags(CLI::App& command, ModelFlags& flags) {
+  AddText(command, {"-m,--model", "FILE", "Weights: a blob (.lap) or a GGUF file"}, flags.path,
+          Need::kRequired);
+  AddNumber(command, {"-t,--threads", "N", "Threads [all processors]"}, 1, 1024, flags.threads);
+  AddChoice(command,
+            {"--precision", "P",
+             StrCat("Activations of prefill: fast (8 bits) or exact (16 bits) [",
+                    PrecisionName(ModelOptions().precision), "]")},
+            {"fast", "exact"}, flags.precision);
+  AddNumber(command, {"--chunk", "N", StrCat("Tokens of a step of prefill [", flags.chunk, "]")}, 1,
+            1 << 17, flags.chunk);
 }
 
-void AddContextFlag(CLI::App& app, ModelFlags& flags) {
-  app.add_option("--context", flags.context,
-                 "Most tokens of a sequence [what the model was trained for]")
-      ->check(InRange(1, 1 << 20))
-      ->type_name("N");
-}
-
-CLI::Validator InRange(double least, double most) {
-  const auto check = [=](std::string& text) -> std::string {
-    char* end = nullptr;
-    const double value = std::strtod(text.c_str(), &end);
-    // Written so that NaN is refused too.
-    if (!text.empty() && *end == '\0' && value >= least && value <= most) return {};
-    return StrCat("expected a number from ", internal::NumberText(least), " to ",
-                  internal::NumberText(most), ", found ", text);
-  };
-  return CLI::Validator(check, "", "range");
+void AddContextFlag(CLI::App& command, ModelFlags& flags) {
+  AddNumber(command,
+            {"--context", "N", "Most tokens of a sequence [what the model was trained for]"}, 1,
+            1 << 20, flags.context);
 }
 
 Result<std::unique_ptr<AnySession>> OpenedModel::NewSession(const ModelFlags& flags) const {

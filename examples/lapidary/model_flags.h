@@ -2,13 +2,13 @@
 #ifndef LAPIDARY_EXAMPLES_MODEL_FLAGS_H_
 #define LAPIDARY_EXAMPLES_MODEL_FLAGS_H_
 
-#include <CLI/CLI.hpp>
 #include <cstddef>
 #include <memory>
 #include <string>
 
 #include "any_model.h"
 #include "lapidary/base/result.h"
+#include "options.h"
 
 namespace lapidary::cli {
 
@@ -21,12 +21,9 @@ struct ModelFlags {
 };
 
 // -m, -t, --precision and --chunk.
-void AddModelFlags(CLI::App& app, ModelFlags& flags);
+void AddModelFlags(CLI::App& command, ModelFlags& flags);
 // --context
-void AddContextFlag(CLI::App& app, ModelFlags& flags);
-
-// Accepts numbers from `least` to `most`; anything else is wrong usage.
-CLI::Validator InRange(double least, double most);
+void AddContextFlag(CLI::App& command, ModelFlags& flags);
 
 struct OpenedModel {
   std::unique_ptr<AnyModel> model;

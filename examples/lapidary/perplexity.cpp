@@ -1,5 +1,4 @@
 // lapidary perplexity: how well the model predicts a text.
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -79,11 +78,11 @@ void AddPerplexity(CLI::App& app, Command* chosen) {
       [](CLI::App& command, PerplexityFlags& flags) {
         AddModelFlags(command, flags.model);
         AddContextFlag(command, flags.model);
-        command.add_option("-f,--file", flags.file, "The text (- is standard input)")
-            ->required()
-            ->type_name("FILE");
+        AddText(command, {"-f,--file", "FILE", "The text (- is standard input)"}, flags.file,
+                Need::kRequired);
         AddJsonFlag(command, flags.json);
-        command.footer(
+        SetFooter(
+            command,
             "Every token of the text is predicted from those in front of it, the first from "
             "<bos>.\n"
             "A text longer than the context is cut into windows, each with a <bos> of its own.\n"

@@ -1,6 +1,6 @@
 // lapidary tokenize: text to ids.
-#include <CLI/CLI.hpp>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,8 +15,7 @@ namespace {
 
 struct TokenizeFlags {
   std::string model;
-  std::string text;
-  bool has_text = false;
+  std::optional<std::string> text;
   bool bos = false;
   bool prompt = false;
   bool json = false;
@@ -28,14 +27,10 @@ Status Run(const TokenizeFlags& flags) {
   const Result<Tokenizer> tokenizer = ReadTokenizer(*header, flags.model);
   if (!tokenizer) return tokenizer.error();
 
-  std::string text = flags.text;
-  if (!flags.has_text) {
-    Result<std::string> read = ReadText("-");
-    if (!read) return read.error();
-    text = *std::move(read);
-  }
+  const Result<std::string> text = flags.text ? *flags.text : ReadText("-");
+  if (!text) return text.error();
   std::vector<std::int32_t> ids =
-      flags.prompt ? tokenizer->EncodePrompt(text) : tokenizer->Encode(text);
+      flags.prompt ? tokenizer->EncodePrompt(*text) : tokenizer->Encode(*text);
   if (flags.bos && !flags.prompt) ids.insert(ids.begin(), kBos);
 
   if (flags.json) {
@@ -56,27 +51,19 @@ void AddTokenize(CLI::App& app, Command* chosen) {
   AddCommand<TokenizeFlags>(
       app, chosen, "tokenize", "Print the ids of a text", Run,
       [](CLI::App& command, TokenizeFlags& flags) {
-        command.add_option("-m,--model", flags.model, "The file whose vocabulary to use")
-            ->required()
-            ->type_name("FILE");
-        command
-            .add_option_function<std::string>(
-                "TEXT",
-                [&flags](const std::string& text) {
-                  flags.text = text;
-                  flags.has_text = true;
-                },
-                "The text; standard input if there is none")
-            ->type_name("");
-        command.add_flag("--bos", flags.bos, "Put <bos> in front");
-        command.add_flag("--prompt", flags.prompt,
-                         "Read the text as generate does: one <bos> in front, and names of control "
-                         "pieces such as <start_of_turn> are these pieces");
+        AddText(command, {"-m,--model", "FILE", "The file whose vocabulary to use"}, flags.model,
+                Need::kRequired);
+        AddText(command, {"TEXT", "", "The text; standard input if there is none"}, flags.text);
+        AddFlag(command, "--bos", "Put <bos> in front", flags.bos);
+        AddFlag(command, "--prompt",
+                "Read the text as generate does: one <bos> in front, and names of control pieces "
+                "such as <start_of_turn> are these pieces",
+                flags.prompt);
         AddJsonFlag(command, flags.json);
-        command.footer(
-            "Without --json the ids are an ids file for lapidary logits.\n"
-            "Example:\n"
-            "  lapidary tokenize -m gemma-3-270m.lap --bos \"Hello, world\" > hello.ids");
+        SetFooter(command,
+                  "Without --json the ids are an ids file for lapidary logits.\n"
+                  "Example:\n"
+                  "  lapidary tokenize -m gemma-3-270m.lap --bos \"Hello, world\" > hello.ids");
       });
 }
 

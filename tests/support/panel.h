@@ -39,12 +39,12 @@ inline float PanelValue(const PackedMatrix& matrix, std::size_t row, std::size_t
   const std::uint8_t* panel = matrix.panel(row / 16);
   const std::size_t r = row % 16;
   if (matrix.format == Format::kF32) {
-    float value;
+    float value = 0;
     DequantizeBlock(Format::kF32, panel + 64 * col + 4 * r, &value);
     return value;
   }
   if (spec.is_float()) {
-    float value;
+    float value = 0;
     DequantizeBlock(matrix.format, panel + 64 * (col / 2) + 4 * r + 2 * (col % 2), &value);
     return value;
   }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "lapidary/weights/import.h"
+#include "lapidary/weights/pack_tensors.h"
 #include "tests/support/catch.h"
 #include "tests/support/gguf_builder.h"
 

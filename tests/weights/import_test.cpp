@@ -1,4 +1,5 @@
 #include "lapidary/weights/import.h"
+#include "lapidary/weights/pack_tensors.h"
 
 #include <sys/mman.h>
 
