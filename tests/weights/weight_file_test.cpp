@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "lapidary/weights/convert.h"
 #include "tests/support/catch.h"
 #include "tests/support/dequantize.h"
 #include "tests/support/gguf_builder.h"
