@@ -1,6 +1,6 @@
 // A fixed team of threads that runs one function at a time and meets at barriers inside it.
 //
-// A step of the model is one Run: some 150 barriers of about a microsecond, no locks and no
+// A step of the model is one Run: some 150 barriers, no locks and no
 // allocation. Waiting threads spin briefly (the other threads are usually a few microseconds away),
 // then sleep in the kernel, so that an idle team uses no processor time and a busy neighbour is not
 // fought.
