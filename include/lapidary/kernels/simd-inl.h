@@ -65,9 +65,9 @@ HWY_INLINE VI32 Broadcast32(const void* p) {
   return hn::Set(DI32(), bits);
 }
 
-// Tells the compiler that a sum is used here and now. Without it, g++ 12 and clang hoist all
-// products of an unrolled tile above the sums and spill them to the stack: 4-bit tiles went from
-// 157 to 220 GOP/s (Zen 3).
+// Tells the compiler that a sum is used here and now. Without it, g++ 12 hoists all products
+// of an unrolled tile above the sums and spills them to the stack: 4-bit tiles went from 157 to 220
+// GOP/s (one core, Zen 3).
 template <class V>
 HWY_INLINE void KeepInRegister(V& v) {
 #if HWY_ARCH_X86 && (HWY_COMPILER_GCC || HWY_COMPILER_CLANG)
