@@ -236,9 +236,6 @@ class Session {
   std::vector<float> logits_;
 };
 
-template <ModelSpec M>
-Session(const Model<M>&, size_t) -> Session<M>;
-
 }  // namespace HWY_NAMESPACE
 }  // namespace lapidary
 HWY_AFTER_NAMESPACE();
