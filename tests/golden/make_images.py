@@ -5,7 +5,7 @@ Hugging Face's Gemma3ImageProcessor, of Pan & Scan.
     make_images.py            writes images.json beside this script
 
 - "files": small image files (hex) and the RGB bytes (hex) of exif_transpose() and convert("RGB").
-- "resized": pictures made by a formula (pixel() here, FormulaPicture in tests/vision/resize_test.cpp), their
+- "resized": pictures made by a formula (pixel() here, tests/support/formula_picture.h), their
   sizes, and the SHA-256 of the 896 x 896 RGB bytes that Image.resize with BILINEAR makes of them.
 - "crops": sizes and the crops of Gemma3ImageProcessor.pan_and_scan.
 

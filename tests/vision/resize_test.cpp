@@ -3,8 +3,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
-#include <string_view>
-#include <utility>
 #include <vector>
 
 #include "lapidary/base/sha256.h"
@@ -12,6 +10,7 @@
 #include "lapidary/vision/picture.h"
 #include "lapidary/vision/resize-inl.h"
 #include "tests/support/catch.h"
+#include "tests/support/formula_picture.h"
 #include "tests/support/golden.h"
 
 namespace lapidary::testing {
@@ -19,36 +18,6 @@ namespace {
 
 using HWY_STATIC_DISPATCH(PixelsOf);
 using HWY_STATIC_DISPATCH(Resize);
-
-// pixel() of make_images.py.
-std::uint8_t FormulaPixel(std::string_view kind, std::uint64_t width, std::uint64_t x,
-                          std::uint64_t y, std::uint64_t c) {
-  std::uint64_t value = 0;
-  if (kind == "waves") {
-    value =
-        (x * (c + 1) * 255 / std::max<std::uint64_t>(width - 1, 1) + y * (c + 3)) ^ (x * y >> 6);
-  } else if (kind == "noise") {
-    value = (x * 2654435761u + y * 40503 + c * 97) * 2246822519u >> 13;
-  } else if (kind == "checkers") {
-    value = (x + y) % 2 * 255;
-  } else {
-    value = (x / 7 + y / 5 + c) % 2 * 255;
-  }
-  return static_cast<std::uint8_t>(value);
-}
-
-Picture FormulaPicture(std::string_view kind, std::size_t width, std::size_t height) {
-  Result<Picture> picture = Picture::Create(width, height);
-  REQUIRE(picture.ok());
-  for (std::size_t y = 0; y < height; ++y) {
-    for (std::size_t x = 0; x < width; ++x) {
-      for (std::size_t c = 0; c < 3; ++c) {
-        picture->row(y)[x * 3 + c] = FormulaPixel(kind, width, x, y, c);
-      }
-    }
-  }
-  return *std::move(picture);
-}
 
 TEST_CASE("pictures of all sizes become 896 x 896 as Pillow makes them, to the bit") {
   const nlohmann::json golden = ReadGoldenJson("images.json");

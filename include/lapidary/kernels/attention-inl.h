@@ -25,6 +25,7 @@
 #include "lapidary/kernels/kv_layout.h"
 #include "lapidary/kernels/matmul-inl.h"
 #include "lapidary/kernels/simd-inl.h"
+#include "lapidary/kernels/visible_keys.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace lapidary {
@@ -52,16 +53,6 @@ HWY_NOINLINE inline void StoreValue(const float* HWY_RESTRICT value, size_t head
   hwy::bfloat16_t* to = page + slot / 2 * head_dim * 2 + slot % 2;
   for (size_t i = 0; i < head_dim; ++i) to[i * 2] = hwy::BF16FromF32(value[i]);
 }
-
-// The keys that a query row sees: positions first .. last, both included; none if first > last.
-struct VisibleKeys {
-  size_t first = 0;
-  size_t last = 0;
-
-  bool Meets(size_t page_start) const {
-    return first <= last && last >= page_start && first < page_start + kPageKeys;
-  }
-};
 
 // What AttendPage needs besides its results; one per thread.
 struct AttentionScratch {
@@ -160,10 +151,10 @@ HWY_INLINE void WeightedValues(const PairInput* HWY_RESTRICT weights, size_t row
 }  // namespace attention
 
 // The softmax of one page, unnormalised, for `rows` <= kQueryTile queries [rows][kHeadDim], already
-// scaled: out[rows][kHeadDim] = sum of e^(score - max) value, with max[rows] and sum[rows]. `keys`
+// scaled: out[rows][kValueDim] = sum of e^(score - max) value, with max[rows] and sum[rows]. `keys`
 // and `values` are the page that holds positions page_start ...; visible[rows] are absolute
-// positions.
-template <size_t kHeadDim>
+// positions. Values are whole tiles wide; where heads are not, zeros fill them up.
+template <size_t kHeadDim, size_t kValueDim = kHeadDim>
 HWY_NOINLINE void AttendPage(const PairInput* HWY_RESTRICT queries, size_t rows,
                              const hwy::bfloat16_t* HWY_RESTRICT keys,
                              const hwy::bfloat16_t* HWY_RESTRICT values, size_t page_start,
@@ -196,7 +187,7 @@ HWY_NOINLINE void AttendPage(const PairInput* HWY_RESTRICT queries, size_t rows,
     sum[r] = attention::Softmax(scores, begin * kBlockKeys, end * kBlockKeys, row_first, row_last,
                                 weights, max + r);
   }
-  attention::WeightedValues<kHeadDim>(scratch.weights, rows, values, begin, end, out);
+  attention::WeightedValues<kValueDim>(scratch.weights, rows, values, begin, end, out);
 }
 
 // Merges a page into what the earlier pages of a row gave: acc[head_dim], its max and sum. Start
