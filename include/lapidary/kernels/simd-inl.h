@@ -78,6 +78,15 @@ HWY_INLINE void KeepInRegister(V& v) {
 #endif
 }
 
+// Asks for a cache line in the second-level cache, from any address.
+HWY_INLINE void PrefetchToL2(const void* p) {
+#if HWY_COMPILER_GCC || HWY_COMPILER_CLANG
+  __builtin_prefetch(p, /*rw=*/0, /*locality=*/2);
+#else
+  (void)p;
+#endif
+}
+
 // e^x for x <= 88; 0 below -87.3 (where the result would be subnormal). Relative error < 2e-7: x is
 // split into n ln 2 + r with |r| <= ln 2 / 2, and e^r is its Taylor polynomial of degree 7.
 HWY_INLINE VF Exp(VF x) {
