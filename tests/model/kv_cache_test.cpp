@@ -56,7 +56,7 @@ TEST_CASE("a ring has just as many pages as a chunk and its window can touch") {
 TEST_CASE("pages are distinct, zero at first, and local ones come round") {
   const std::size_t chunk = 100;
   KvCache cache(kSmall, 4096, chunk);
-  REQUIRE(cache.Reserve(4096).ok());
+  REQUIRE(cache.Reserve(0, 4096).ok());
   const std::size_t ring = cache.plan().local_pages;
   REQUIRE(ring < 16);
   const std::size_t head = 256 * 32;  // elements of a head's keys in a page
@@ -88,22 +88,47 @@ TEST_CASE("pages are distinct, zero at first, and local ones come round") {
 
 TEST_CASE("memory is taken page by page and stays where it is") {
   KvCache cache(kSmall, 4096, 100);
-  REQUIRE(cache.Reserve(1).ok());
+  REQUIRE(cache.Reserve(0, 1).ok());
   const std::uint16_t* first = cache.Keys(2, 0, 0);
   cache.Keys(2, 0, 0)[5] = 77;
-  REQUIRE(cache.Reserve(256).ok());
-  REQUIRE(cache.Reserve(257).ok());
-  REQUIRE(cache.Reserve(10).ok());
-  REQUIRE(cache.Reserve(4096).ok());
+  REQUIRE(cache.Reserve(1, 256).ok());
+  REQUIRE(cache.Reserve(256, 257).ok());
+  REQUIRE(cache.Reserve(9, 10).ok());
+  REQUIRE(cache.Reserve(0, 4096).ok());
   CHECK(cache.Keys(2, 0, 0) == first);
   CHECK(cache.Keys(2, 0, 0)[5] == 77);
 }
 
+TEST_CASE("copies share pages until one of them writes") {
+  KvCache cache(kSmall, 4096, 100);
+  REQUIRE(cache.Reserve(0, 600).ok());
+  for (const std::size_t layer : {0, 2}) cache.Keys(layer, 1, 2)[5] = 77;
+  KvCache copy = cache;
+  for (const std::size_t layer : {0, 2}) {
+    CHECK(copy.Keys(layer, 1, 2) == cache.Keys(layer, 1, 2));
+  }
+  REQUIRE(copy.Reserve(600, 601).ok());
+  for (const std::size_t layer : {0, 2}) {
+    CHECK(copy.Keys(layer, 0, 1) == cache.Keys(layer, 0, 1));
+    CHECK(copy.Keys(layer, 1, 2) != cache.Keys(layer, 1, 2));
+    CHECK(copy.Keys(layer, 1, 2)[5] == 77);
+    copy.Keys(layer, 1, 2)[5] = 78;
+    CHECK(cache.Keys(layer, 1, 2)[5] == 77);
+  }
+  // Nobody else has the page any more: no further copy.
+  const std::uint16_t* own = copy.Keys(0, 0, 2);
+  REQUIRE(copy.Reserve(601, 602).ok());
+  CHECK(copy.Keys(0, 0, 2) == own);
+}
+
 TEST_CASE("a session may go back exactly as far as the ring still holds a window") {
   for (const std::size_t chunk : {1, 100, 512}) {
-    const KvCache cache(kSmall, 4096, chunk);
-    const std::size_t ring = cache.plan().local_pages;
     for (const std::size_t written : {0, 1, 255, 256, 257, 700, 768, 769, 1500, 1536, 1537, 4096}) {
+      KvCache cache(kSmall, 4096, chunk);
+      for (std::size_t begin = 0; begin < written; begin += chunk) {
+        REQUIRE(cache.Reserve(begin, std::min(begin + chunk, written)).ok());
+      }
+      const std::size_t ring = cache.plan().local_pages;
       // Which page lies in each place of the ring after writing 0 .. written - 1.
       std::vector<std::size_t> holds(ring, 0);
       for (std::size_t page = 0; page * 256 < written; ++page) holds[page % ring] = page;
@@ -113,7 +138,7 @@ TEST_CASE("a session may go back exactly as far as the ring still holds a window
         for (std::size_t p = position - std::min<std::size_t>(position, 299); p < position; ++p) {
           expected = expected && holds[p / 256 % ring] == p / 256;
         }
-        if (cache.CanRewindTo(position, written) == expected) continue;
+        if (cache.CanRewindTo(position) == expected) continue;
         // Position 0 sees nothing old: going back there is always possible, and may be refused.
         CAPTURE(chunk, written, position);
         CHECK(position % 256 == 0);

@@ -47,6 +47,7 @@ struct Run {
   std::span<const ImageSpan> images = {};  // within ids, in order; whole ones only
   size_t first_logits = 0;                 // logits are wanted for ids[first_logits] and following
   float* logits = nullptr;  // [ids.size() - first_logits, vocabulary]; null if not wanted
+  float* hidden = nullptr;  // [ids.size(), width]: what the output head reads; null if not wanted
 };
 
 template <ModelSpec M>
@@ -79,7 +80,8 @@ class Decoder {
   size_t max_rows() const { return max_rows_; }
   const DecoderWeights& weights() const { return weights_; }
 
-  // Appends the tokens of every run to its cache and writes the logits that are wanted.
+  // Appends the tokens of every run to its cache and writes the logits and hidden rows that are
+  // wanted.
   // Preconditions: at most max_rows() tokens altogether, ids within the vocabulary, memory of the
   // caches reserved. Fails only for want of memory, and then before anything was changed.
   Status Step(std::span<const Run> runs, Precision precision) {
@@ -97,7 +99,8 @@ class Decoder {
         const bool pictured = image != run.images.end() && image->begin <= i;
         rows_.push_back({run.cache, run.position + i,
                          run.position + (pictured ? image->end() - 1 : i), run.ids[i],
-                         pictured ? image->embeddings + (i - image->begin) * kWidth : nullptr});
+                         pictured ? image->embeddings + (i - image->begin) * kWidth : nullptr,
+                         run.hidden != nullptr ? run.hidden + i * kWidth : nullptr});
       }
       for (size_t i = 0; i < run.ids.size(); i += kTilePositions) {
         const size_t positions = std::min(kTilePositions, run.ids.size() - i);
@@ -142,6 +145,7 @@ class Decoder {
     size_t block_end;        // see KeysOfQuery
     int32_t id;              // of a text row
     const float* embedding;  // of a picture's row, [kWidth]; else null
+    float* hidden;           // gets the row behind the final norm, [kWidth]; may be null
   };
   struct LogitsRow {
     size_t row;
@@ -450,7 +454,11 @@ class Decoder {
     for (size_t r = part.begin; r < part.end; ++r) {
       AddRmsNorm(projected_ + r * kWidth, weights_.layers[layer].post_ff_norm, kWidth, kEpsilon,
                  residual_ + r * kWidth);
-      if (layer + 1 < kLayers) NormForAttention(thread, r, layer + 1);
+      if (layer + 1 < kLayers) {
+        NormForAttention(thread, r, layer + 1);
+      } else if (rows_[r].hidden != nullptr) {
+        RmsNorm(residual_ + r * kWidth, weights_.final_norm, kWidth, kEpsilon, rows_[r].hidden);
+      }
     }
     if (layer + 1 < kLayers || logits_.empty()) return;
     pool_->Barrier();  // the residual rows that the head wants may be another thread's

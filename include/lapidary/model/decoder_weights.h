@@ -2,12 +2,15 @@
 #ifndef LAPIDARY_MODEL_DECODER_WEIGHTS_H_
 #define LAPIDARY_MODEL_DECODER_WEIGHTS_H_
 
+#include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "lapidary/base/result.h"
+#include "lapidary/base/xxhash64.h"
 #include "lapidary/config/config.h"
 #include "lapidary/weights/quant.h"
 #include "lapidary/weights/weight_file.h"
@@ -79,6 +82,32 @@ inline Result<DecoderWeights> FindDecoderWeights(const WeightFile& file, const C
   }
   if (!status) return status.error();
   return weights;
+}
+
+// A number that tells these weights from others of the same Config: XXH64 over the formats, the
+// first bytes of every matrix, and the norms. The same for a file and for the blob made of it.
+inline std::uint64_t Fingerprint(const DecoderWeights& weights, const Config& config) {
+  XxHash64 hash;
+  const auto add = [&](const void* bytes, std::size_t count) {
+    hash.Update({static_cast<const std::uint8_t*>(bytes), count});
+  };
+  const auto add_matrix = [&](const PackedMatrix& matrix) {
+    constexpr std::size_t kBytes = 256;  // touches one page of a mapped file
+    add(&matrix.format, sizeof(matrix.format));
+    add(matrix.data, std::min(matrix.bytes(), kBytes));
+  };
+  const std::size_t norm_bytes = static_cast<std::size_t>(config.width) * sizeof(float);
+  add_matrix(weights.embedding);
+  add(weights.final_norm, norm_bytes);
+  for (const LayerWeights& layer : weights.layers) {
+    for (const PackedMatrix* matrix : {&layer.q, &layer.k, &layer.v, &layer.attention_out,
+                                       &layer.gate, &layer.up, &layer.down}) {
+      add_matrix(*matrix);
+    }
+    add(layer.attention_norm, norm_bytes);
+    add(layer.ff_norm, norm_bytes);
+  }
+  return hash.digest();
 }
 
 }  // namespace lapidary

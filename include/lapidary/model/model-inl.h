@@ -19,10 +19,12 @@
 
 #include "lapidary/base/result.h"
 #include "lapidary/base/threads.h"
+#include "lapidary/base/xxhash64.h"
 #include "lapidary/config/models.h"
 #include "lapidary/model/decoder-inl.h"
 #include "lapidary/model/kv_cache.h"
 #include "lapidary/model/options.h"
+#include "lapidary/model/saved_session.h"
 #include "lapidary/model/vision-inl.h"
 #include "lapidary/model/vision_weights.h"
 #include "lapidary/text/prompt.h"
@@ -45,33 +47,39 @@ class Session;
 template <ModelSpec M>
 class Model {
  public:
-  // Opens a blob or a GGUF file. Errors: those of WeightFile::Open and Tokenizer::Create; kMismatch
-  // if the file holds another model than M; kNotFound if a tensor is missing; kOutOfMemory.
+  // Opens a blob or a GGUF file. Errors: those of WeightFile::Open and of the other Open.
   static Result<Model> Open(const std::filesystem::path& path, const ModelOptions& options = {}) {
+    Result<WeightFile> file = WeightFile::Open(path, options.load);
+    if (!file) return file.error();
+    return Open(*std::move(file), options);
+  }
+
+  // The same for a file that is open already; options.load does not matter. Errors: those of
+  // Tokenizer::Create; kMismatch if the file holds another model than M; kNotFound if a tensor is
+  // missing; kInvalidArgument for a chunk of no tokens; kOutOfMemory.
+  static Result<Model> Open(WeightFile file, const ModelOptions& options = {}) {
     if (options.chunk == 0) {
       return MakeError(ErrorCode::kInvalidArgument, "chunk: expected at least 1, found 0");
     }
-    Result<WeightFile> file = WeightFile::Open(path, options.load);
-    if (!file) return file.error();
-    if (!(file->config() == M::kConfig)) {
-      return MakeError(ErrorCode::kMismatch, path.string(), " is not ", M::kName, ": ",
-                       DescribeDifference(M::kConfig, file->config()));
+    if (!(file.config() == M::kConfig)) {
+      return MakeError(ErrorCode::kMismatch, file.path().string(), " is not ", M::kName, ": ",
+                       DescribeDifference(M::kConfig, file.config()));
     }
     std::optional<Tokenizer> tokenizer;
-    if (file->vocabulary() != nullptr) {
-      Result<Tokenizer> created = Tokenizer::Create(*file->vocabulary());
+    if (file.vocabulary() != nullptr) {
+      Result<Tokenizer> created = Tokenizer::Create(*file.vocabulary());
       if (!created) return created.error();
       tokenizer = *std::move(created);
     }
-    Result<DecoderWeights> weights = FindDecoderWeights(*file, M::kConfig);
+    Result<DecoderWeights> weights = FindDecoderWeights(file, M::kConfig);
     if (!weights) return weights.error();
-    Result<std::optional<VisionWeights>> vision = FindVisionWeights(*file, M::kConfig);
+    Result<std::optional<VisionWeights>> vision = FindVisionWeights(file, M::kConfig);
     if (!vision) return vision.error();
     auto pool = std::make_unique<ThreadPool>(options.threads);
     const size_t chunk = std::min(options.chunk, static_cast<size_t>(M::kConfig.context));
     Result<Decoder<M>> decoder = Decoder<M>::Create(*std::move(weights), *pool, chunk);
     if (!decoder) return decoder.error();
-    return Model(std::make_shared<State>(*std::move(file), std::move(tokenizer), *std::move(vision),
+    return Model(std::make_shared<State>(std::move(file), std::move(tokenizer), *std::move(vision),
                                          std::move(pool), *std::move(decoder), options.precision));
   }
 
@@ -85,6 +93,33 @@ class Model {
   Precision precision() const { return state_->precision; }
   // Whether the file holds an image encoder.
   bool has_vision() const { return state_->vision.has_value(); }
+
+  // Appends a token to each of several sessions of this model in one step, which reads the weights
+  // once for all of them: ids[i] to sessions[i], each of which then has the logits that its own
+  // Decode would give, to the last bit. At most chunk() sessions, each of them once. Errors: those
+  // of Session::Decode, naming the first session that they are about, with nothing changed.
+  Status DecodeTogether(std::span<Session<M>* const> sessions, std::span<const int32_t> ids) const {
+    if (sessions.size() != ids.size() || sessions.size() > chunk()) {
+      return MakeError(ErrorCode::kInvalidArgument,
+                       "expected as many tokens as sessions and at most ", chunk(), ", found ",
+                       ids.size(), " for ", sessions.size(), " sessions");
+    }
+    std::vector<Session<M>*> sorted(sessions.begin(), sessions.end());
+    std::sort(sorted.begin(), sorted.end());
+    if (std::adjacent_find(sorted.begin(), sorted.end()) != sorted.end()) {
+      return MakeError(ErrorCode::kInvalidArgument, "a session can take one token at a time");
+    }
+    for (size_t i = 0; i < sessions.size(); ++i) {
+      if (sessions[i]->state_ != state_) {
+        return MakeError(ErrorCode::kInvalidArgument, "session ", i, " belongs to another model");
+      }
+      if (const auto checked = sessions[i]->Check(ids.subspan(i, 1), sessions[i]->position());
+          !checked) {
+        return MakeError(checked.error().code, "session ", i, ": ", checked.error().message);
+      }
+    }
+    return Session<M>::DecodeEach(sessions, ids);
+  }
 
   // Shows a picture to the image encoder: seconds of work on all threads, during which steps of
   // sessions wait. The result may be used in any number of prompts of this model. Errors:
@@ -145,7 +180,7 @@ class Model {
 };
 
 // One sequence of tokens and its keys and values. Belongs to one thread at a time; keeps the model
-// alive.
+// alive. Movable; Fork copies.
 template <ModelSpec M>
 class Session {
  public:
@@ -155,6 +190,38 @@ class Session {
       : state_(model.state_),
         context_(context == 0 ? kContext : std::min(context, kContext)),
         cache_(M::kConfig, context_, model.chunk()) {}
+  Session(Session&&) noexcept = default;
+  Session& operator=(Session&&) noexcept = default;
+
+  // A session that goes on from here on its own, perhaps on another thread. Both share the keys and
+  // values so far, so this copies little more than the ids and the logits.
+  Session Fork() const { return *this; }
+
+  // The session as bytes, from which a model with the same Config and the same weights makes it
+  // again, in another process or on another CPU. The format is that of saved_session.h.
+  std::vector<std::uint8_t> Save() const {
+    const SessionState state = {context_, ids_, pictures_, logits_};
+    const std::lock_guard<std::mutex> lock(state_->mutex);  // see KvCache
+    return EncodeSession(M::kConfig, Fingerprint(state_->decoder.weights(), M::kConfig), state,
+                         cache_);
+  }
+
+  // What Save() wrote. Goes on as the saved session would have, token for token. Errors: those of
+  // DecodeSession.
+  static Result<Session> Restore(const Model<M>& model, std::span<const std::uint8_t> bytes) {
+    std::optional<Session> session;
+    Result<SessionState> state =
+        DecodeSession(bytes, M::kConfig, Fingerprint(model.state_->decoder.weights(), M::kConfig),
+                      [&](size_t context) -> KvCache& {
+                        session.emplace(model, context);
+                        return session->cache_;
+                      });
+    if (!state) return state.error();
+    session->ids_ = std::move(state->ids);
+    session->pictures_ = std::move(state->pictures);
+    session->logits_ = std::move(state->logits);
+    return *std::move(session);
+  }
 
   size_t position() const { return ids_.size(); }
   size_t context() const { return context_; }
@@ -170,14 +237,44 @@ class Session {
   // a chunk) and those of PlaceImages, with nothing changed; kOutOfMemory and kCancelled (progress
   // returned false between two chunks), with the earlier chunks kept.
   Status Prefill(const PromptView& prompt, const ProgressCallback& progress = {}) {
-    return Append(prompt, state_->precision, progress);
+    Result<std::vector<ImageSpan>> images = Check(prompt, position());
+    if (!images) return images.error();
+    return Append(prompt.ids, *std::move(images), state_->precision, progress);
+  }
+
+  // Makes the session one of exactly this prompt, as Rewind(0) and Prefill would, but keeps what it
+  // holds of it already; tokens kept count as done in the progress. Returns how many were kept: at
+  // most all but the last, whose logits are wanted. Errors as for Prefill.
+  Result<size_t> PrefillReusing(const PromptView& prompt, const ProgressCallback& progress = {}) {
+    Result<std::vector<ImageSpan>> images = Check(prompt, 0);
+    if (!images) return images.error();
+    const size_t kept = Rewind(std::min(CommonPrefix(prompt.ids, *images), prompt.ids.size() - 1));
+    std::erase_if(*images, [&](const ImageSpan& image) { return image.begin < kept; });
+    for (ImageSpan& image : *images) image.begin -= kept;
+    const auto progress_of_all = [&](const Progress& p) {
+      return progress({p.done + kept, p.total + kept});
+    };
+    if (Status status = Append(prompt.ids.subspan(kept), *std::move(images), state_->precision,
+                               progress ? ProgressCallback(progress_of_all) : nullptr);
+        !status) {
+      return status.error();
+    }
+    return kept;
+  }
+
+  // How many tokens at the beginning of a prompt the session holds already, pictures compared by
+  // their content. 0 for a prompt that Prefill would refuse.
+  size_t CommonPrefix(const PromptView& prompt) const {
+    const Result<std::vector<ImageSpan>> images = PlaceImages(prompt, M::kConfig);
+    return images ? CommonPrefix(prompt.ids, *images) : 0;
   }
 
   // Appends one token and returns the logits of the next, [vocabulary], valid until the session
   // changes. Always in the kExact precision. Errors as for Prefill.
   Result<std::span<const float>> Decode(int32_t id) {
     const std::span<const int32_t> ids(&id, 1);
-    if (Status status = Append(ids, Precision::kExact, {}); !status) return status.error();
+    if (const auto checked = Check(ids, position()); !checked) return checked.error();
+    if (Status status = Append(ids, {}, Precision::kExact, {}); !status) return status.error();
     return logits();
   }
 
@@ -186,23 +283,15 @@ class Session {
   // about a megabyte).
   template <class Visitor>
   Status PrefillWithLogits(const PromptView& prompt, const Visitor& visit, size_t rows = 64) {
-    const Result<std::vector<ImageSpan>> images = Check(prompt);
-    if (!images) return images.error();
-    if (!images->empty()) rows = std::max(rows, kSoftTokens);
-    rows = std::min({std::max<size_t>(rows, 1), state_->decoder.max_rows(), prompt.ids.size()});
-    std::vector<float> logits(rows * kVocabulary);
-    for (Chunk chunk(prompt.ids, *images, rows); chunk.Next();) {
-      if (Status status = Step(chunk, 0, logits.data(), state_->precision); !status) return status;
-      const std::span<const float> all(logits);
-      const auto last = all.subspan((chunk.ids.size() - 1) * kVocabulary, kVocabulary);
-      logits_.assign(last.begin(), last.end());
-      for (size_t j = 0; j < chunk.ids.size(); ++j) {
-        if (!visit(chunk.begin + j, all.subspan(j * kVocabulary, kVocabulary))) {
-          return MakeError(ErrorCode::kCancelled, "cancelled by the caller");
-        }
-      }
-    }
-    return {};
+    return PrefillWithRows<&Run::logits>(prompt, rows, kVocabulary, visit);
+  }
+
+  // The same with what the output head reads: visit(index in ids, row [width] of the residual
+  // stream behind the final norm) -> bool. The head itself is left out, so logits() are empty
+  // afterwards.
+  template <class Visitor>
+  Status PrefillWithHidden(const PromptView& prompt, const Visitor& visit) {
+    return PrefillWithRows<&Run::hidden>(prompt, state_->decoder.max_rows(), kWidth, visit);
   }
 
   // Forgets the tokens from `position` on; a position inside a picture means its first row, since
@@ -212,17 +301,22 @@ class Session {
   size_t Rewind(size_t position) {
     if (position >= ids_.size()) return ids_.size();
     position = StartOfBlock(position);
-    if (!cache_.CanRewindTo(position, written_)) position = 0;
+    if (!cache_.CanRewindTo(position)) position = 0;
     ids_.resize(position);
+    std::erase_if(pictures_, [&](const PictureMark& p) { return p.begin >= position; });
     logits_.clear();
-    if (position == 0) written_ = 0;
+    if (position == 0) cache_.Clear();
     return position;
   }
 
  private:
+  friend class Model<M>;
   static constexpr size_t kContext = M::kConfig.context;
+  static constexpr size_t kWidth = M::kConfig.width;
   static constexpr size_t kVocabulary = M::kConfig.vocabulary;
   static constexpr size_t kSoftTokens = M::kConfig.vision.soft_tokens;
+
+  Session(const Session&) = default;
 
   // Cuts a prompt into pieces of at most `most` tokens, and never through a picture. Precondition:
   // every picture fits into a piece.
@@ -260,16 +354,15 @@ class Session {
     std::vector<ImageSpan> images;  // of the piece, counted from its begin
   };
 
-  // The places of the prompt's pictures, or why it can not be appended.
-  Result<std::vector<ImageSpan>> Check(const PromptView& prompt) const {
+  // The places of the prompt's pictures, or why it can not be appended to the first `held` tokens.
+  Result<std::vector<ImageSpan>> Check(const PromptView& prompt, size_t held) const {
     const std::span<const int32_t> ids = prompt.ids;
     if (ids.empty()) {
       return MakeError(ErrorCode::kInvalidArgument, "expected at least one token, found none");
     }
-    if (ids.size() > context_ - ids_.size()) {
+    if (ids.size() > context_ - held) {
       return MakeError(ErrorCode::kContextFull, "the context of ", context_,
-                       " tokens is full: ", ids.size(), " needed, ", context_ - ids_.size(),
-                       " free");
+                       " tokens is full: ", ids.size(), " needed, ", context_ - held, " free");
     }
     Result<std::vector<ImageSpan>> images = PlaceImages(prompt, M::kConfig);
     if (!images) return images;
@@ -289,41 +382,125 @@ class Session {
     return images;
   }
 
-  Status Append(const PromptView& prompt, Precision precision, const ProgressCallback& progress) {
-    const Result<std::vector<ImageSpan>> images = Check(prompt);
-    if (!images) return images.error();
+  // Preconditions from here on: Check() accepted the ids, and these are its images.
+  Status Append(std::span<const int32_t> ids, std::vector<ImageSpan> images, Precision precision,
+                const ProgressCallback& progress) {
     const size_t most = state_->decoder.max_rows();
-    if (prompt.ids.size() > most) logits_.clear();  // should a chunk fail, they belong to no token
+    if (ids.size() > most) logits_.clear();  // should a chunk fail, they belong to no token
     const bool had_logits = !logits_.empty();
-    for (Chunk chunk(prompt.ids, *images, most); chunk.Next();) {
+    for (Chunk chunk(ids, std::move(images), most); chunk.Next();) {
       const bool last = chunk.last();
       if (last) logits_.resize(kVocabulary);
-      if (Status status =
-              Step(chunk, chunk.ids.size() - 1, last ? logits_.data() : nullptr, precision);
-          !status) {
+      Run run = RunOf(chunk.ids, chunk.images);
+      run.first_logits = chunk.ids.size() - 1;
+      run.logits = last ? logits_.data() : nullptr;
+      if (Status status = Step(run, precision); !status) {
         if (!had_logits) logits_.clear();
         return status;
       }
       const size_t done = chunk.begin + chunk.ids.size();
-      if (progress && !progress({done, prompt.ids.size()}) && !last) {
-        return MakeError(ErrorCode::kCancelled, "cancelled after ", done, " of ", prompt.ids.size(),
+      if (progress && !progress({done, ids.size()}) && !last) {
+        return MakeError(ErrorCode::kCancelled, "cancelled after ", done, " of ", ids.size(),
                          " tokens");
       }
     }
     return {};
   }
 
-  Status Step(const Chunk& chunk, size_t first_logits, float* logits, Precision precision) {
-    const size_t end = ids_.size() + chunk.ids.size();
-    if (Status status = cache_.Reserve(end); !status) return status;
-    const Run run = {&cache_, ids_.size(), chunk.ids, chunk.images, first_logits, logits};
-    {
-      const std::lock_guard<std::mutex> lock(state_->mutex);
-      if (Status status = state_->decoder.Step({&run, 1}, precision); !status) return status;
+  // See PrefillWithLogits; `kRows` is the member of Run that says where the rows go.
+  template <float* Run::*kRows, class Visitor>
+  Status PrefillWithRows(const PromptView& prompt, size_t rows, size_t size, const Visitor& visit) {
+    const Result<std::vector<ImageSpan>> images = Check(prompt, position());
+    if (!images) return images.error();
+    if (!images->empty()) rows = std::max(rows, kSoftTokens);
+    rows = std::min({std::max<size_t>(rows, 1), state_->decoder.max_rows(), prompt.ids.size()});
+    std::vector<float> values(rows * size);
+    const std::span<const float> all(values);
+    for (Chunk chunk(prompt.ids, *images, rows); chunk.Next();) {
+      Run run = RunOf(chunk.ids, chunk.images);
+      run.*kRows = values.data();
+      if (Status status = Step(run, state_->precision); !status) return status;
+      logits_.clear();
+      if (run.logits != nullptr) {
+        const auto last = all.subspan((chunk.ids.size() - 1) * size, size);
+        logits_.assign(last.begin(), last.end());
+      }
+      for (size_t j = 0; j < chunk.ids.size(); ++j) {
+        if (!visit(chunk.begin + j, all.subspan(j * size, size))) {
+          return MakeError(ErrorCode::kCancelled, "cancelled by the caller");
+        }
+      }
     }
-    ids_.insert(ids_.end(), chunk.ids.begin(), chunk.ids.end());
-    written_ = std::max(written_, ids_.size());
     return {};
+  }
+
+  static Status DecodeEach(std::span<Session* const> sessions, std::span<const int32_t> ids) {
+    std::vector<Run> runs;
+    std::vector<Session*> without_logits;
+    for (size_t i = 0; i < sessions.size(); ++i) {
+      if (sessions[i]->logits_.empty()) without_logits.push_back(sessions[i]);
+      sessions[i]->logits_.resize(kVocabulary);
+      runs.push_back(sessions[i]->RunOf(ids.subspan(i, 1), {}));
+      runs.back().logits = sessions[i]->logits_.data();
+    }
+    Status status = StepTogether(sessions, runs, Precision::kExact);
+    if (!status) {
+      for (Session* session : without_logits) session->logits_.clear();
+    }
+    return status;
+  }
+
+  Run RunOf(std::span<const int32_t> ids, std::span<const ImageSpan> images) {
+    return {.cache = &cache_, .position = ids_.size(), .ids = ids, .images = images};
+  }
+
+  Status Step(const Run& run, Precision precision) {
+    Session* const self = this;
+    return StepTogether({&self, 1}, {&run, 1}, precision);
+  }
+
+  // One step of several sessions of one model: runs[i] is for sessions[i].
+  static Status StepTogether(std::span<Session* const> sessions, std::span<const Run> runs,
+                             Precision precision) {
+    if (sessions.empty()) return {};
+    {
+      auto& model = *sessions[0]->state_;
+      const std::lock_guard<std::mutex> lock(model.mutex);
+      for (const Run& run : runs) {
+        const size_t end = run.position + run.ids.size();
+        if (Status status = run.cache->Reserve(run.position, end); !status) return status;
+      }
+      if (Status status = model.decoder.Step(runs, precision); !status) return status;
+    }
+    for (size_t i = 0; i < runs.size(); ++i) sessions[i]->Record(runs[i]);
+    return {};
+  }
+
+  // Of a picture in ids that begin at `position`.
+  static PictureMark MarkOf(const ImageSpan& image, size_t position) {
+    const std::span rows(reinterpret_cast<const std::uint8_t*>(image.embeddings),
+                         image.rows * kWidth * sizeof(float));
+    return {position + image.begin, HashBytes(rows)};
+  }
+
+  void Record(const Run& run) {
+    for (const ImageSpan& image : run.images) {
+      pictures_.push_back(MarkOf(image, run.position));
+    }
+    ids_.insert(ids_.end(), run.ids.begin(), run.ids.end());
+  }
+
+  size_t CommonPrefix(std::span<const int32_t> ids, std::span<const ImageSpan> images) const {
+    const auto parting = std::mismatch(ids.begin(), ids.end(), ids_.begin(), ids_.end()).first;
+    const auto common = static_cast<size_t>(parting - ids.begin());
+    for (const ImageSpan& image : images) {
+      if (image.begin >= common) break;
+      const PictureMark mark = MarkOf(image, 0);
+      if (std::find(pictures_.begin(), pictures_.end(), mark) == pictures_.end()) {
+        return image.begin;
+      }
+    }
+    return common;
   }
 
   // The first row of the picture at `position`; `position` itself where text is.
@@ -342,7 +519,7 @@ class Session {
   size_t context_;
   KvCache cache_;
   std::vector<int32_t> ids_;
-  size_t written_ = 0;  // positions below it have been written since the rings were empty
+  std::vector<PictureMark> pictures_;  // parts of pictures among them
   std::vector<float> logits_;
 };
 
