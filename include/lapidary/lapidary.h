@@ -24,8 +24,11 @@
 // weights
 #include "lapidary/weights/weight_file.h"
 // model and generate, compiled for the instruction set that the compiler was told (-march)
+#include "lapidary/generate/batch-inl.h"
 #include "lapidary/generate/chat-inl.h"
+#include "lapidary/generate/embed-inl.h"
 #include "lapidary/generate/generate-inl.h"
+#include "lapidary/generate/likelihood-inl.h"
 #include "lapidary/generate/sampler-inl.h"
 #include "lapidary/model/model-inl.h"
 
@@ -38,8 +41,12 @@ inline const char* StaticTargetName() { return hwy::TargetName(HWY_TARGET); }
 }  // namespace HWY_NAMESPACE
 
 using HWY_STATIC_DISPATCH(Chat);
+using HWY_STATIC_DISPATCH(Continue);
+using HWY_STATIC_DISPATCH(Embed);
 using HWY_STATIC_DISPATCH(Generate);
+using HWY_STATIC_DISPATCH(GenerateBatch);
 using HWY_STATIC_DISPATCH(Model);
+using HWY_STATIC_DISPATCH(Score);
 using HWY_STATIC_DISPATCH(Session);
 using HWY_STATIC_DISPATCH(StaticTargetName);
 

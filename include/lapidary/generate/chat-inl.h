@@ -26,17 +26,21 @@ HWY_BEFORE_NAMESPACE();
 namespace lapidary {
 namespace HWY_NAMESPACE {
 
-// Keeps a session with the chat template of Gemma 3. Belongs to one thread at a time.
+// Keeps a session with the chat template of Gemma 3. What the model sees at each turn is the
+// template applied to the whole conversation, to the last id, also where a reply ended by length or
+// has white space at its ends, which the template trims. Belongs to one thread at a time.
 template <ModelSpec M>
 class Chat {
  public:
   // `system` goes in front of the first user turn. `context` as for Session.
   explicit Chat(const Model<M>& model, std::string system = {}, size_t context = 0)
-      : model_(model), session_(model, context), system_(std::move(system)) {}
+      : model_(model), session_(model, context) {
+    if (!system.empty()) messages_.push_back({Role::kSystem, std::move(system)});
+  }
 
   // One turn: the user's text in, the reply out, streamed to on_text. Errors: kUnsupported if the
-  // model has no vocabulary or not Gemma's, and those of Generate; the conversation is then as it
-  // was before the call, unless a reply was already under way.
+  // model has no vocabulary or not Gemma's, and those of Session::PrefillReusing and Continue; the
+  // conversation is then as it was before the call.
   Result<GenerateResult> Send(std::string_view user, const TextCallback& on_text = {},
                               const GenerateOptions& options = {}) {
     return Send(user, {}, on_text, options);
@@ -46,43 +50,62 @@ class Chat {
   Result<GenerateResult> Send(std::string_view user, std::span<const ImageEmbedding> images,
                               const TextCallback& on_text = {},
                               const GenerateOptions& options = {}) {
-    if (!template_) {
-      if (model_.tokenizer() == nullptr) {
-        return MakeError(ErrorCode::kUnsupported,
-                         "the model's file holds no vocabulary to chat with");
-      }
-      Result<ChatTemplate> created = ChatTemplate::Create(*model_.tokenizer());
-      if (!created) return created.error();
-      template_ = *std::move(created);
+    if (auto checked = StartGeneration(model_, options, {}); !checked) return checked.error();
+    if (Status status = MakeTemplate(); !status) return status.error();
+    messages_.push_back({Role::kUser, std::string(user), {images.begin(), images.end()}});
+    Result<GenerateResult> reply = Reply(on_text, options);
+    if (reply) {
+      messages_.push_back({Role::kModel, reply->text});
+    } else {
+      messages_.pop_back();
     }
-    Prompt prompt = {pending_, {images.begin(), images.end()}};
-    const std::vector<int32_t> turn = session_.position() == 0
-                                          ? template_->FirstTurn(system_, user, images)
-                                          : template_->NextTurn(user, false, images);
-    prompt.ids.insert(prompt.ids.end(), turn.begin(), turn.end());
-    Result<GenerateResult> reply = Generate(model_, session_, prompt, options, on_text);
-    if (!reply) return reply;
-    // The last token of the reply is not in the session yet. An end token is replaced by the
-    // template's.
-    pending_.clear();
-    if (!reply->ids.empty() && reply->reason != StopReason::kEnd) pending_ = {reply->ids.back()};
     return reply;
   }
 
   // Forgets the conversation; the system text stays.
   void Reset() {
     session_.Rewind(0);
-    pending_.clear();
+    const bool has_system = !messages_.empty() && messages_[0].role == Role::kSystem;
+    messages_.resize(has_system ? 1 : 0);
   }
 
+  // The conversation so far, the system text first if there is one.
+  const std::vector<ChatMessage>& messages() const { return messages_; }
   const Session<M>& session() const { return session_; }
 
  private:
+  Status MakeTemplate() {
+    if (template_) return {};
+    Result<ChatTemplate> created = ChatTemplate::Create(*model_.tokenizer());
+    if (!created) return created.error();
+    template_ = *std::move(created);
+    return {};
+  }
+
+  // The session holds most of the ids already: all, where the last reply is tokenised as the model
+  // wrote it.
+  Result<GenerateResult> Reply(const TextCallback& on_text, const GenerateOptions& options) {
+    Result<std::vector<int32_t>> ids = template_->Encode(messages_);
+    if (!ids) return ids.error();
+    Prompt prompt = {*std::move(ids), {}};
+    for (const ChatMessage& message : messages_) {
+      prompt.images.insert(prompt.images.end(), message.images.begin(), message.images.end());
+    }
+    const Stopwatch watch;
+    const Result<size_t> kept = session_.PrefillReusing(prompt, CancellableProgress(options));
+    if (!kept) return kept.error();
+    const double prefill_seconds = watch.seconds();
+    Result<GenerateResult> reply = Continue(model_, session_, options, on_text);
+    if (!reply) return reply;
+    reply->prompt_tokens = prompt.ids.size() - *kept;
+    reply->prefill_seconds = prefill_seconds;
+    return reply;
+  }
+
   Model<M> model_;
   Session<M> session_;
-  std::string system_;
+  std::vector<ChatMessage> messages_;
   std::optional<ChatTemplate> template_;
-  std::vector<int32_t> pending_;  // of the last reply, not yet in the session
 };
 
 }  // namespace HWY_NAMESPACE

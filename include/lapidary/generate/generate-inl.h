@@ -8,12 +8,16 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
+#include <optional>
+#include <span>
 #include <string>
-#include <string_view>
 #include <utility>
 
+#include "lapidary/base/progress.h"
 #include "lapidary/base/result.h"
+#include "lapidary/generate/likelihood-inl.h"
 #include "lapidary/generate/options.h"
 #include "lapidary/generate/sampler-inl.h"
 #include "lapidary/generate/stop_strings.h"
@@ -31,69 +35,149 @@ inline bool IsEnd(const Tokenizer& tokenizer, int32_t id) {
   return id == kEos || (id == kEndOfTurn && tokenizer.Piece(id) == "<end_of_turn>");
 }
 
-// Appends the prompt to the session and generates up to max_tokens tokens. All chosen tokens but
-// the last become part of the session; the last is in the result's ids only. A callback that
-// returns false, and a context that is full, end the text without an error. Errors: those of
-// Session::Prefill for the prompt, kUnsupported if the model has no tokenizer, kOutOfMemory.
+// One text in the making: chooses tokens from logits and turns them into text, up to whatever ends
+// it. Generate runs one with a session; GenerateBatch runs many.
+class Generation {
+ public:
+  // The tokenizer and the options must outlive it. `choices`: ids from here on stand for pictures
+  // and are never chosen.
+  Generation(const Tokenizer& tokenizer, const GenerateOptions& options, size_t choices,
+             TextCallback on_text)
+      : tokenizer_(tokenizer),
+        options_(options),
+        choices_(choices),
+        on_text_(std::move(on_text)),
+        sampler_(options.sampling, options.logit_bias),
+        stops_(options.stop_strings) {}
+
+  // Chooses the next token. `logits` are those behind `history`; is_full says that the session can
+  // not take another token. Nothing once the text is complete; the id is for Session::Decode.
+  std::optional<int32_t> Next(std::span<const float> logits, std::span<const int32_t> history,
+                              bool is_full) {
+    if (options_.max_tokens == 0) return std::nullopt;
+    if (options_.cancel.stop_requested()) return End(StopReason::kCancelled);
+    const int32_t id = sampler_.Sample(logits.first(choices_), history);
+    result_.ids.push_back(id);
+    if (options_.log_probabilities != 0) {
+      result_.choices.push_back(ChoiceOf(logits, choices_, id, options_.log_probabilities));
+    }
+    if (options_.stop_at_end && IsEnd(tokenizer_, id)) return End(StopReason::kEnd);
+    Show(stops_.Push(characters_.Push(tokenizer_.TokenText(id))));
+    if (stops_.stopped()) return End(StopReason::kStopString);
+    if (!wanted_) return End(StopReason::kCancelled);
+    if (result_.ids.size() == options_.max_tokens) return std::nullopt;
+    if (is_full) return End(StopReason::kContextFull);
+    return id;
+  }
+
+  // The text so far, and what was held back of it.
+  GenerateResult Finish() {
+    if (!stops_.stopped()) {
+      Show(stops_.Push(characters_.Finish()));
+      Show(stops_.Finish());
+    }
+    return std::move(result_);
+  }
+
+ private:
+  std::nullopt_t End(StopReason reason) {
+    result_.reason = reason;
+    return std::nullopt;
+  }
+
+  void Show(const std::string& text) {
+    if (text.empty()) return;
+    if (on_text_ && wanted_) wanted_ = on_text_(text);
+    result_.text += text;
+  }
+
+  const Tokenizer& tokenizer_;
+  const GenerateOptions& options_;
+  size_t choices_;
+  TextCallback on_text_;
+  Sampler sampler_;
+  Utf8Stream characters_;
+  StopStrings stops_;
+  bool wanted_ = true;
+  GenerateResult result_;
+};
+
+// What Generation needs of a model. kUnsupported if it has no vocabulary, kInvalidArgument for a
+// bias of a token that it does not have.
+template <ModelSpec M>
+Result<Generation> StartGeneration(const Model<M>& model, const GenerateOptions& options,
+                                   const TextCallback& on_text) {
+  if (model.tokenizer() == nullptr) {
+    return MakeError(ErrorCode::kUnsupported,
+                     "the model's file holds no vocabulary to make text with");
+  }
+  // Rows beyond the text vocabulary stand for pictures.
+  constexpr size_t kChoices = std::min<size_t>(M::kConfig.vocabulary, kImageSoftToken);
+  for (const LogitBias& bias : options.logit_bias) {
+    if (static_cast<size_t>(bias.id) < kChoices) continue;
+    return MakeError(ErrorCode::kInvalidArgument, "logit_bias: expected ids 0 .. ", kChoices - 1,
+                     ", found ", bias.id);
+  }
+  return Generation(*model.tokenizer(), options, kChoices, on_text);
+}
+
+// The progress of a prefill that GenerateOptions::cancel ends too.
+inline ProgressCallback CancellableProgress(const GenerateOptions& options) {
+  return [&options](const Progress& progress) {
+    if (options.cancel.stop_requested()) return false;
+    return !options.prefill_progress || options.prefill_progress(progress);
+  };
+}
+
+// Seconds since it was made.
+class Stopwatch {
+ public:
+  double seconds() const {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  }
+
+ private:
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+// Generates up to max_tokens tokens behind what the session holds. All chosen tokens but the last
+// become part of the session; the last is in the result's ids only. A callback that returns false,
+// and a context that is full, end the text without an error. Errors: kInvalidArgument if the
+// session has no logits to begin with, those of StartGeneration, kOutOfMemory.
+template <ModelSpec M>
+Result<GenerateResult> Continue(const Model<M>& model, Session<M>& session,
+                                const GenerateOptions& options, const TextCallback& on_text = {}) {
+  if (session.logits().empty()) {
+    return MakeError(ErrorCode::kInvalidArgument, "the session has no logits to go on from");
+  }
+  Result<Generation> generation = StartGeneration(model, options, on_text);
+  if (!generation) return generation.error();
+  const Stopwatch watch;
+  while (const auto id = generation->Next(session.logits(), session.ids(),
+                                          session.position() == session.context())) {
+    if (auto logits = session.Decode(*id); !logits) return logits.error();
+  }
+  GenerateResult result = generation->Finish();
+  result.decode_seconds = watch.seconds();
+  return result;
+}
+
+// Appends the prompt to the session and continues it. Errors: those of Session::Prefill for the
+// prompt and those of Continue.
 template <ModelSpec M>
 Result<GenerateResult> Generate(const Model<M>& model, Session<M>& session,
                                 const PromptView& prompt, const GenerateOptions& options,
                                 const TextCallback& on_text = {}) {
-  using Clock = std::chrono::steady_clock;
-  const auto seconds = [](Clock::time_point from) {
-    return std::chrono::duration<double>(Clock::now() - from).count();
-  };
-  const Tokenizer* tokenizer = model.tokenizer();
-  if (tokenizer == nullptr) {
-    return MakeError(ErrorCode::kUnsupported,
-                     "the model's file holds no vocabulary to make text with");
-  }
-  // Rows beyond the text vocabulary stand for pictures and are never sampled.
-  const size_t choices = std::min<size_t>(M::kConfig.vocabulary, kImageSoftToken);
-
-  GenerateResult result;
-  result.prompt_tokens = prompt.ids.size();
-  const Clock::time_point start = Clock::now();
-  if (Status status = session.Prefill(prompt, options.prefill_progress); !status) {
+  if (auto checked = StartGeneration(model, options, {}); !checked) return checked.error();
+  const Stopwatch watch;
+  if (Status status = session.Prefill(prompt, CancellableProgress(options)); !status) {
     return status.error();
   }
-  result.prefill_seconds = seconds(start);
-
-  Sampler sampler(options.sampling);
-  Utf8Stream characters;
-  StopStrings stops(options.stop_strings);
-  bool wanted = true;
-  const auto show = [&](std::string text) {
-    if (text.empty()) return;
-    if (on_text && wanted) wanted = on_text(text);
-    result.text += text;
-  };
-
-  const Clock::time_point decode_start = Clock::now();
-  while (result.ids.size() < options.max_tokens) {
-    const int32_t id = sampler.Sample(session.logits().first(choices), session.ids());
-    result.ids.push_back(id);
-    if (options.stop_at_end && IsEnd(*tokenizer, id)) {
-      result.reason = StopReason::kEnd;
-      break;
-    }
-    show(stops.Push(characters.Push(tokenizer->TokenText(id))));
-    if (stops.stopped() || !wanted) {
-      result.reason = stops.stopped() ? StopReason::kStopString : StopReason::kCancelled;
-      break;
-    }
-    if (result.ids.size() == options.max_tokens) break;
-    if (session.position() == session.context()) {
-      result.reason = StopReason::kContextFull;
-      break;
-    }
-    if (auto logits = session.Decode(id); !logits) return logits.error();
-  }
-  result.decode_seconds = seconds(decode_start);
-  if (!stops.stopped()) {
-    show(stops.Push(characters.Finish()));
-    show(stops.Finish());
-  }
+  const double prefill_seconds = watch.seconds();
+  Result<GenerateResult> result = Continue(model, session, options, on_text);
+  if (!result) return result;
+  result->prompt_tokens = prompt.ids.size();
+  result->prefill_seconds = prefill_seconds;
   return result;
 }
 

@@ -12,6 +12,7 @@
 #include <numeric>
 #include <random>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "lapidary/generate/options.h"
@@ -21,21 +22,43 @@ HWY_BEFORE_NAMESPACE();
 namespace lapidary {
 namespace HWY_NAMESPACE {
 
-// The lowest id with the largest logit. Precondition: logits is not empty.
+// The largest of them. Precondition: logits is not empty.
+HWY_INLINE float MaxOf(std::span<const float> logits) {
+  const DF d;
+  // Independent chains: one would wait four cycles for each maximum.
+  VF max[4];
+  for (VF& m : max) m = hn::Set(d, logits[0]);
+  size_t i = 0;
+  for (; i + 4 * kLanes <= logits.size(); i += 4 * kLanes) {
+    for (size_t j = 0; j < 4; ++j) {
+      max[j] = hn::Max(max[j], hn::LoadU(d, logits.data() + i + j * kLanes));
+    }
+  }
+  float result = hn::ReduceMax(d, hn::Max(hn::Max(max[0], max[1]), hn::Max(max[2], max[3])));
+  for (; i < logits.size(); ++i) result = std::max(result, logits[i]);
+  return result;
+}
+
+// The lowest id with the largest logit. Precondition: logits is not empty. (Two fast passes: a
+// single one by std::max_element takes as long as a tenth of a small model's step.)
 HWY_INLINE int32_t ArgMax(std::span<const float> logits) {
-  return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+  const auto found = std::find(logits.begin(), logits.end(), MaxOf(logits));
+  return found == logits.end() ? 0 : static_cast<int32_t>(found - logits.begin());
 }
 
 class Sampler {
  public:
-  explicit Sampler(const SamplingOptions& options) : options_(options), random_(options.seed) {}
+  // Tokens of a bias that the logits do not have are left out.
+  explicit Sampler(const SamplingOptions& options, std::vector<LogitBias> bias = {})
+      : options_(options), bias_(std::move(bias)), random_(options.seed) {}
 
   // The next token. `history` is every token so far, for the repetition penalty.
   int32_t Sample(std::span<const float> logits, std::span<const int32_t> history) {
-    if (options_.repetition_penalty != 1.0f) {
-      penalised_.assign(logits.begin(), logits.end());
-      Penalise(logits, history);
-      logits = penalised_;
+    if (options_.repetition_penalty != 1.0f || !bias_.empty()) {
+      changed_.assign(logits.begin(), logits.end());
+      AddBias();
+      Penalise(history);
+      logits = changed_;
     }
     if (options_.temperature <= 0.0f) return ArgMax(logits);
     ComputeWeights(logits);
@@ -45,12 +68,21 @@ class Sampler {
   }
 
  private:
-  void Penalise(std::span<const float> logits, std::span<const int32_t> history) {
-    for (const int32_t id : history) {
-      if (static_cast<size_t>(id) >= logits.size()) continue;
-      const float logit = logits[id];  // of the original: a token is penalised once
+  void AddBias() {
+    for (const LogitBias& bias : bias_) {
+      if (static_cast<size_t>(bias.id) < changed_.size()) changed_[bias.id] += bias.bias;
+    }
+  }
+
+  void Penalise(std::span<const int32_t> history) {
+    if (options_.repetition_penalty == 1.0f) return;
+    seen_.assign(history.begin(), history.end());  // a token is penalised once
+    std::sort(seen_.begin(), seen_.end());
+    seen_.erase(std::unique(seen_.begin(), seen_.end()), seen_.end());
+    for (const int32_t id : seen_) {
+      if (static_cast<size_t>(id) >= changed_.size()) continue;
       const float penalty = options_.repetition_penalty;
-      penalised_[id] = logit > 0 ? logit / penalty : logit * penalty;
+      changed_[id] = changed_[id] > 0 ? changed_[id] / penalty : changed_[id] * penalty;
     }
   }
 
@@ -59,7 +91,7 @@ class Sampler {
   void ComputeWeights(std::span<const float> logits) {
     const DF d;
     const size_t n = logits.size();
-    const VF max = hn::Set(d, *std::max_element(logits.begin(), logits.end()));
+    const VF max = hn::Set(d, MaxOf(logits));
     const VF inverse = hn::Set(d, 1.0f / options_.temperature);
     weights_.resize(n);
     for (size_t i = 0; i < n; i += kLanes) {
@@ -133,9 +165,10 @@ class Sampler {
   }
 
   SamplingOptions options_;
+  std::vector<LogitBias> bias_;
   std::mt19937_64 random_;
-  std::vector<float> penalised_, weights_;  // [vocabulary]
-  std::vector<int32_t> candidates_;
+  std::vector<float> changed_, weights_;  // [vocabulary]
+  std::vector<int32_t> seen_, candidates_;
 };
 
 }  // namespace HWY_NAMESPACE
