@@ -8,9 +8,9 @@
 
 namespace lapidary::cli {
 
-void AddModelFlags(CLI::App& command, ModelFlags& flags) {
+void AddModelFlags(CLI::App& command, ModelFlags& flags, Need need_model) {
   AddText(command, {"-m,--model", "FILE", "Weights: a blob (.lap) or a GGUF file"}, flags.path,
-          Need::kRequired);
+          need_model);
   AddNumber(command, {"-t,--threads", "N", "Threads [all processors]"}, 1, 1024, flags.threads);
   AddChoice(command,
             {"--precision", "P",

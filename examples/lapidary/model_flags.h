@@ -21,7 +21,7 @@ struct ModelFlags {
 };
 
 // -m, -t, --precision and --chunk.
-void AddModelFlags(CLI::App& command, ModelFlags& flags);
+void AddModelFlags(CLI::App& command, ModelFlags& flags, Need need_model = Need::kRequired);
 // --context
 void AddContextFlag(CLI::App& command, ModelFlags& flags);
 

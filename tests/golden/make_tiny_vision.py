@@ -7,8 +7,8 @@ weights and pictures.
 
 Weights of the decoder are make_tiny.py's, those of the encoder are generated in the same way from the names
 of their sections in a blob; tests/support/tiny_vision.h has the same values. Pictures are make_images.py's, at
-the encoder's own size, so that none is resized. Keys and values of the decoder are rounded to bf16, as
-Lapidary's cache holds them (see make_tiny_kv.py); in the encoder nothing is rounded.
+the encoder's own size, so that none is resized. Keys and values are rounded to bf16, as Lapidary keeps them
+(see make_tiny_kv.py); nothing else is rounded.
 
 Made with torch 2.15.0, transformers 5.24.0, gguf 0.19.0 and numpy 2.4.6. Tests read the outputs only.
 """
@@ -21,6 +21,7 @@ import numpy as np
 import torch
 import transformers
 from transformers.models.gemma3 import modeling_gemma3
+from transformers.models.siglip import modeling_siglip
 
 import make_images
 import make_tiny
@@ -86,6 +87,32 @@ NAMES = {
 }
 
 
+def vision_state(tensors):
+    """The state of transformers' vision tower and projector; tensors: {section: float32 values}."""
+    state = {}
+    tower, projector = "model.vision_tower.", "model.multi_modal_projector."
+    for name, value in tensors.items():
+        name, value = name.removeprefix("vision."), torch.from_numpy(value)
+        bias = name.endswith("_bias")
+        kind = "bias" if bias else "weight"
+        name = name.removesuffix("_bias")
+        if name == "patch":
+            value = value if bias else value.reshape(-1, 3, VISION["patch"], VISION["patch"])
+            state[f"{tower}embeddings.patch_embedding.{kind}"] = value
+        elif name == "positions":
+            state[tower + "embeddings.position_embedding.weight"] = value
+        elif name == "final_norm":
+            state[f"{tower}post_layernorm.{kind}"] = value
+        elif name == "soft_norm":
+            state[projector + "mm_soft_emb_norm.weight"] = value - 1
+        elif name == "projection":
+            state[projector + "mm_input_projection_weight"] = value.T.contiguous()
+        else:
+            _, layer, part = name.split(".")
+            state[f"{tower}encoder.layers.{layer}.{NAMES[part]}.{kind}"] = value
+    return state
+
+
 def build_model():
     text = make_tiny.build_model(TEXT, {t: value for t, _, _, value in make_tiny.tensors(TEXT, MIX)})
     vision = transformers.SiglipVisionConfig(
@@ -105,29 +132,9 @@ def build_model():
         attn_implementation="eager",
     )
     model = transformers.Gemma3ForConditionalGeneration(config).float().eval()
-    state = {"lm_head.weight": text.state_dict()["lm_head.weight"]}
+    state = vision_state(vision_tensors()) | {"lm_head.weight": text.state_dict()["lm_head.weight"]}
     for name, value in text.model.state_dict().items():
         state["model.language_model." + name] = value
-    tower, projector = "model.vision_tower.", "model.multi_modal_projector."
-    for name, value in vision_tensors().items():
-        name, value = name.removeprefix("vision."), torch.from_numpy(value)
-        bias = name.endswith("_bias")
-        kind = "bias" if bias else "weight"
-        name = name.removesuffix("_bias")
-        if name == "patch":
-            value = value if bias else value.reshape(-1, 3, VISION["patch"], VISION["patch"])
-            state[f"{tower}embeddings.patch_embedding.{kind}"] = value
-        elif name == "positions":
-            state[tower + "embeddings.position_embedding.weight"] = value
-        elif name == "final_norm":
-            state[f"{tower}post_layernorm.{kind}"] = value
-        elif name == "soft_norm":
-            state[projector + "mm_soft_emb_norm.weight"] = value - 1
-        elif name == "projection":
-            state[projector + "mm_input_projection_weight"] = value.T.contiguous()
-        else:
-            _, layer, part = name.split(".")
-            state[f"{tower}encoder.layers.{layer}.{NAMES[part]}.{kind}"] = value
     model.load_state_dict(state, strict=True)
     scale = torch.tensor(math.sqrt(TEXT["width"])).to(torch.bfloat16).float()
     model.model.language_model.embed_tokens.embed_scale.fill_(scale)
@@ -214,15 +221,20 @@ def check(model, embeddings, logits):
     report("pictures exchanged", (logits_of(model, ids, pictures[::-1]) - logits["two"])[rows], 0.1)
 
 
-def main():
-    attention = modeling_gemma3.eager_attention_forward
-    model = build_model()
-    embeddings = [encode(model, kind) for kind in PICTURES]
+def round_keys_and_values(modeling):
+    attention = modeling.eager_attention_forward
 
     def rounded(module, query, key, value, *args, **kwargs):
         return attention(module, query, key.bfloat16().float(), value.bfloat16().float(), *args, **kwargs)
 
-    modeling_gemma3.eager_attention_forward = rounded
+    modeling.eager_attention_forward = rounded
+
+
+def main():
+    round_keys_and_values(modeling_gemma3)
+    round_keys_and_values(modeling_siglip)
+    model = build_model()
+    embeddings = [encode(model, kind) for kind in PICTURES]
     result = {"config": {**TEXT, **{f"vision.{k}": v for k, v in VISION.items()}}, "pictures": [], "prompts": []}
     for i, (kind, embedding) in enumerate(zip(PICTURES, embeddings)):
         print(f"{kind}: embedding rms {embedding.square().mean().sqrt():.2f}")
