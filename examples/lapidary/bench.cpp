@@ -8,9 +8,9 @@
 #include <string>
 #include <vector>
 
-#include "any_model.h"
 #include "command.h"
 #include "json_out.h"
+#include "lapidary/generate/engine.h"
 #include "lapidary/weights/import.h"
 #include "machine.h"
 #include "model_flags.h"
@@ -45,7 +45,7 @@ std::vector<std::int32_t> MakeIds(std::size_t count) {
 
 Result<BenchRun> RunOnce(const OpenedModel& opened, const BenchFlags& flags,
                          std::span<const std::int32_t> ids) {
-  Result<std::unique_ptr<AnySession>> session = opened.NewSession(flags.model);
+  Result<std::unique_ptr<EngineSession>> session = opened.NewSession(flags.model);
   if (!session) return session.error();
   BenchRun run;
   const Stopwatch prefill;
@@ -77,7 +77,7 @@ double MedianOf(std::span<const BenchRun> runs, double BenchRun::*member) {
 Status Run(const BenchFlags& flags) {
   const Result<OpenedModel> opened = OpenModelOf(flags.model, /*needs_text=*/false);
   if (!opened) return opened.error();
-  const AnyModel& model = *opened->model;
+  const Engine& model = *opened->model;
   const std::vector<std::int32_t> ids = MakeIds(flags.prefill + flags.decode);
 
   std::vector<BenchRun> runs;
@@ -124,13 +124,13 @@ Status Run(const BenchFlags& flags) {
                {"first_token_s", first_token},
                {"first_token_warm_s", or_null(first_token_warm)},
                {"load_s", opened->load_seconds},
-               {"target", TargetName()},
+               {"target", model.target()},
                {"threads", model.threads()},
                {"logits_hash", runs.front().hash}});
     return {};
   }
   std::string text =
-      StrCat(NameOf(model.config()), ", ", PrecisionName(model.precision()), ", ", TargetName(),
+      StrCat(NameOf(model.config()), ", ", PrecisionName(model.precision()), ", ", model.target(),
              ", ", model.threads(), model.threads() == 1 ? " thread" : " threads", ", median of ",
              flags.runs, "\n");
   text += StrCat("load         ", Fixed(opened->load_seconds, 3), " s\n");

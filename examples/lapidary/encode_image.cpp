@@ -3,17 +3,17 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
-#include "any_model.h"
 #include "command.h"
 #include "images.h"
 #include "json_out.h"
 #include "lapidary/base/file.h"
 #include "lapidary/config/models.h"
+#include "lapidary/generate/engine.h"
 #include "lapidary/vision/pan_and_scan.h"
 #include "lapidary/vision/resize-inl.h"
-#include "machine.h"
 #include "model_flags.h"
 #include "terminal.h"
 
@@ -28,8 +28,13 @@ struct EncodeImageFlags {
   bool json = false;
 };
 
+struct Encoded {
+  std::vector<float> values;
+  std::string target;  // the instruction set that made them
+};
+
 // A picture or a crop after another, [3, 896, 896] each.
-Result<std::vector<float>> EncoderInput(const Picture& picture, const EncodeImageFlags& flags) {
+Result<Encoded> EncoderInput(const Picture& picture, const EncodeImageFlags& flags) {
   std::vector<Box> boxes = {{0, 0, picture.width(), picture.height()}};
   if (flags.images.pan_and_scan) {
     const std::vector<Box> crops = PanAndScan(picture.width(), picture.height());
@@ -44,10 +49,10 @@ Result<std::vector<float>> EncoderInput(const Picture& picture, const EncodeImag
     if (!pixels) return pixels.error();
     all.insert(all.end(), pixels->begin(), pixels->end());
   }
-  return all;
+  return Encoded{std::move(all), hwy::TargetName(HWY_STATIC_TARGET)};
 }
 
-Result<std::vector<float>> SoftTokens(const Picture& picture, const EncodeImageFlags& flags) {
+Result<Encoded> SoftTokens(const Picture& picture, const EncodeImageFlags& flags) {
   if (flags.model.path.empty()) {
     return MakeError(ErrorCode::kInvalidArgument, "without --pixels a model is needed: -m FILE");
   }
@@ -55,7 +60,8 @@ Result<std::vector<float>> SoftTokens(const Picture& picture, const EncodeImageF
   if (!opened) return opened.error();
   const Result<ImageEmbedding> image = opened->model->EncodeImage(picture, flags.images.options());
   if (!image) return image.error();
-  return std::vector<float>(image->values().begin(), image->values().end());
+  return Encoded{{image->values().begin(), image->values().end()},
+                 std::string(opened->model->target())};
 }
 
 Status Run(const EncodeImageFlags& flags) {
@@ -66,29 +72,30 @@ Status Run(const EncodeImageFlags& flags) {
   const Result<std::vector<Picture>> pictures = ReadPictures(flags.images);
   if (!pictures) return pictures.error();
   const Stopwatch watch;
-  const Result<std::vector<float>> values =
+  const Result<Encoded> encoded =
       flags.pixels ? EncoderInput(pictures->front(), flags) : SoftTokens(pictures->front(), flags);
-  if (!values) return values.error();
+  if (!encoded) return encoded.error();
+  const std::vector<float>& values = encoded->values;
   const double seconds = watch.seconds();
 
   Result<OutputFile> output = OutputFile::Create(flags.output);
   if (!output) return output.error();
-  const std::span bytes(reinterpret_cast<const std::uint8_t*>(values->data()),
-                        values->size() * sizeof(float));
+  const std::span bytes(reinterpret_cast<const std::uint8_t*>(values.data()),
+                        values.size() * sizeof(float));
   if (Status status = output->WriteAt(0, bytes); !status) return status;
   if (Status status = output->Commit(); !status) return status;
 
-  const std::string hash = HashOf(*values);
+  const std::string hash = HashOf(values);
   if (flags.json) {
-    PrintJson({{"values", values->size()},
+    PrintJson({{"values", values.size()},
                {"output", flags.output},
                {"seconds", seconds},
-               {"target", TargetName()},
+               {"target", encoded->target},
                {"hash", hash}});
     return {};
   }
-  WriteOut(StrCat(flags.output, ": ", values->size(), " float32 in ", Fixed(seconds, 2), " s, ",
-                  TargetName(), ", ", hash, "\n"));
+  WriteOut(StrCat(flags.output, ": ", values.size(), " float32 in ", Fixed(seconds, 2), " s, ",
+                  encoded->target, ", ", hash, "\n"));
   return {};
 }
 

@@ -8,10 +8,10 @@
 #include <string_view>
 #include <vector>
 
-#include "any_model.h"
 #include "command.h"
 #include "images.h"
 #include "json_out.h"
+#include "lapidary/generate/engine.h"
 #include "lapidary/text/chat_template.h"
 #include "machine.h"
 #include "model_flags.h"
@@ -50,7 +50,7 @@ const char* StopReasonName(StopReason reason) {
   return "";
 }
 
-Result<Prompt> MakePrompt(const GenerateFlags& flags, const AnyModel& model) {
+Result<Prompt> MakePrompt(const GenerateFlags& flags, const Engine& model) {
   const Tokenizer& tokenizer = *model.tokenizer();
   const Result<std::string> text = flags.prompt ? *flags.prompt : ReadText(*flags.prompt_file);
   if (!text) return text.error();
@@ -73,7 +73,7 @@ struct Speed {
   // Nothing if no step was decoded, or if there was no memory left to measure with.
   std::optional<double> decode_gb_s, read_gb_s;
 
-  Speed(const GenerateResult& result, const AnyModel& model) {
+  Speed(const GenerateResult& result, const Engine& model) {
     if (result.prefill_seconds > 0) {
       prefill = static_cast<double>(result.prompt_tokens) / result.prefill_seconds;
     }
@@ -87,7 +87,7 @@ struct Speed {
   }
 };
 
-std::string SpeedLine(const GenerateResult& result, const Speed& speed, const AnyModel& model,
+std::string SpeedLine(const GenerateResult& result, const Speed& speed, const Engine& model,
                       const std::string& hash) {
   std::string line =
       StrCat(result.prompt_tokens, " + ", result.ids.size(), " tokens (",
@@ -100,7 +100,7 @@ std::string SpeedLine(const GenerateResult& result, const Speed& speed, const An
     line += StrCat(" = ", Fixed(100 * *speed.decode_gb_s / *speed.read_gb_s, 0), " % of ",
                    Fixed(*speed.read_gb_s, 1), " GB/s");
   }
-  return line + StrCat(" | ", TargetName(), ", ", model.threads(),
+  return line + StrCat(" | ", model.target(), ", ", model.threads(),
                        model.threads() == 1 ? " thread" : " threads", " | logits ", hash, "\n");
 }
 
@@ -108,10 +108,10 @@ Status Run(const GenerateFlags& flags) {
   CatchInterrupts();
   const Result<OpenedModel> opened = OpenModelOf(flags.model);
   if (!opened) return opened.error();
-  const AnyModel& model = *opened->model;
+  const Engine& model = *opened->model;
   const Result<Prompt> prompt = MakePrompt(flags, model);
   if (!prompt) return prompt.error();
-  Result<std::unique_ptr<AnySession>> session = opened->NewSession(flags.model);
+  Result<std::unique_ptr<EngineSession>> session = opened->NewSession(flags.model);
   if (!session) return session.error();
 
   // Made here, removed before the first text appears on the same terminal.
@@ -158,7 +158,7 @@ Status Run(const GenerateFlags& flags) {
              {"load_s", opened->load_seconds},
              {"model", NameOf(model.config())},
              {"precision", PrecisionName(model.precision())},
-             {"target", TargetName()},
+             {"target", model.target()},
              {"threads", model.threads()},
              {"logits_hash", hash}});
   return {};

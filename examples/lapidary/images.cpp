@@ -23,7 +23,7 @@ Result<std::vector<Picture>> ReadPictures(const ImageFlags& flags) {
   return pictures;
 }
 
-Result<std::vector<ImageEmbedding>> EncodeImages(const AnyModel& model, const ImageFlags& flags) {
+Result<std::vector<ImageEmbedding>> EncodeImages(const Engine& model, const ImageFlags& flags) {
   const Result<std::vector<Picture>> pictures = ReadPictures(flags);
   if (!pictures) return pictures.error();
   std::vector<ImageEmbedding> images;

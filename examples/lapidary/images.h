@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "any_model.h"
 #include "lapidary/base/result.h"
+#include "lapidary/generate/engine.h"
 #include "lapidary/vision/image_embedding.h"
 #include "lapidary/vision/picture.h"
 #include "options.h"
@@ -26,8 +26,8 @@ void AddImageFlags(CLI::App& command, ImageFlags& flags);
 // The pictures, in order. Errors: those of ReadPicture.
 Result<std::vector<Picture>> ReadPictures(const ImageFlags& flags);
 
-// The pictures as this model sees them. Errors: those of ReadPicture and AnyModel::EncodeImage.
-Result<std::vector<ImageEmbedding>> EncodeImages(const AnyModel& model, const ImageFlags& flags);
+// The pictures as this model sees them. Errors: those of ReadPicture and Engine::EncodeImage.
+Result<std::vector<ImageEmbedding>> EncodeImages(const Engine& model, const ImageFlags& flags);
 
 }  // namespace lapidary::cli
 

@@ -7,11 +7,11 @@
 #include <string>
 #include <vector>
 
-#include "any_model.h"
 #include "command.h"
 #include "images.h"
 #include "json_out.h"
 #include "lapidary/base/file.h"
+#include "lapidary/generate/engine.h"
 #include "machine.h"
 #include "model_flags.h"
 #include "terminal.h"
@@ -32,8 +32,8 @@ struct LogitsFlags {
 };
 
 // Runs the ids and hands out the rows that are wanted, in order.
-Status ForEachRow(AnySession& session, const Prompt& prompt, const LogitsFlags& flags,
-                  const AnySession::RowVisitor& visit) {
+Status ForEachRow(EngineSession& session, const Prompt& prompt, const LogitsFlags& flags,
+                  const EngineSession::RowVisitor& visit) {
   const std::vector<std::int32_t>& ids = prompt.ids;
   ProgressMeter meter("computing", ProgressMeter::Unit::kTokens);
   if (flags.decode && !prompt.images.empty()) {
@@ -73,7 +73,7 @@ Status Run(const LogitsFlags& flags) {
   Result<std::vector<ImageEmbedding>> images = EncodeImages(*opened->model, flags.images);
   if (!images) return images.error();
   const Prompt prompt = {*ids, *std::move(images)};
-  Result<std::unique_ptr<AnySession>> session = opened->NewSession(flags.model);
+  Result<std::unique_ptr<EngineSession>> session = opened->NewSession(flags.model);
   if (!session) return session.error();
   Result<OutputFile> output = OutputFile::Create(flags.output);
   if (!output) return output.error();
@@ -103,13 +103,13 @@ Status Run(const LogitsFlags& flags) {
                {"output", flags.output},
                {"seconds", seconds},
                {"precision", PrecisionName(opened->model->precision())},
-               {"target", TargetName()},
+               {"target", opened->model->target()},
                {"threads", opened->model->threads()},
                {"logits_hash", hash}});
     return {};
   }
   WriteOut(StrCat(flags.output, ": ", rows, " x ", vocabulary, " float32 of ", ids->size(),
-                  " ids in ", Fixed(seconds, 2), " s, ", TargetName(), ", ",
+                  " ids in ", Fixed(seconds, 2), " s, ", opened->model->target(), ", ",
                   opened->model->threads(), " threads, last row ", hash, "\n"));
   return {};
 }

@@ -44,8 +44,6 @@ HWY_AFTER_NAMESPACE();
 
 namespace lapidary::cli {
 
-const char* TargetName() { return hwy::TargetName(HWY_STATIC_TARGET); }
-
 Result<double> MeasureReadBandwidth(std::size_t threads, int passes) {
   constexpr std::size_t kBytes = std::size_t{256} << 20;
   Result<AlignedBuffer> buffer = AlignedBuffer::Allocate(kBytes, "the measurement of the memory");

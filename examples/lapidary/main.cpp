@@ -13,8 +13,8 @@
 #include <system_error>
 
 #include "command.h"
+#include "lapidary/generate/engine.h"
 #include "lapidary/version.h"
-#include "machine.h"
 #include "terminal.h"
 
 namespace lapidary::cli {
@@ -28,7 +28,7 @@ std::string VersionText() {
 #else
                 "g++ ", __GNUC__, ".", __GNUC_MINOR__, ".", __GNUC_PATCHLEVEL__,
 #endif
-                ", ", TargetName());
+                ", ", EngineTargets().front());
 }
 
 // A standard stream that was closed would lend its number to the next file that is opened, and our

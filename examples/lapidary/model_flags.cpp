@@ -2,6 +2,7 @@
 
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "lapidary/weights/import.h"
 #include "terminal.h"
@@ -19,6 +20,10 @@ void AddModelFlags(CLI::App& command, ModelFlags& flags, Need need_model) {
             {"fast", "exact"}, flags.precision);
   AddNumber(command, {"--chunk", "N", StrCat("Tokens of a step of prefill [", flags.chunk, "]")}, 1,
             1 << 17, flags.chunk);
+  const std::vector<std::string> targets = EngineTargets();
+  AddChoice(command,
+            {"--target", "NAME", StrCat("Instruction set [", targets.front(), ", the best here]")},
+            targets, flags.target);
 }
 
 void AddContextFlag(CLI::App& command, ModelFlags& flags) {
@@ -27,7 +32,7 @@ void AddContextFlag(CLI::App& command, ModelFlags& flags) {
             1 << 20, flags.context);
 }
 
-Result<std::unique_ptr<AnySession>> OpenedModel::NewSession(const ModelFlags& flags) const {
+Result<std::unique_ptr<EngineSession>> OpenedModel::NewSession(const ModelFlags& flags) const {
   const auto most = static_cast<std::size_t>(model->config().context);
   if (flags.context > most) {
     return MakeError(ErrorCode::kInvalidArgument, "--context ", flags.context, ": ",
@@ -37,18 +42,19 @@ Result<std::unique_ptr<AnySession>> OpenedModel::NewSession(const ModelFlags& fl
 }
 
 Result<OpenedModel> OpenModelOf(const ModelFlags& flags, bool needs_text) {
-  ModelOptions options;
-  options.threads = flags.threads;
-  options.chunk = flags.chunk;
+  EngineOptions options;
+  options.target = flags.target;
+  options.model.threads = flags.threads;
+  options.model.chunk = flags.chunk;
   if (!flags.precision.empty()) {
-    options.precision = flags.precision == "fast" ? Precision::kFast : Precision::kExact;
+    options.model.precision = flags.precision == "fast" ? Precision::kFast : Precision::kExact;
   }
   ProgressMeter meter("loading", ProgressMeter::Unit::kBytes);
-  options.load.progress = std::ref(meter);
+  options.model.load.progress = std::ref(meter);
 
   OpenedModel opened;
   const Stopwatch watch;
-  Result<std::unique_ptr<AnyModel>> model = OpenAnyModel(flags.path, options);
+  Result<std::unique_ptr<Engine>> model = OpenEngine(flags.path, options);
   if (!model) return model.error();
   opened.model = *std::move(model);
   const Tokenizer* tokenizer = opened.model->tokenizer();

@@ -6,8 +6,8 @@
 #include <memory>
 #include <string>
 
-#include "any_model.h"
 #include "lapidary/base/result.h"
+#include "lapidary/generate/engine.h"
 #include "options.h"
 
 namespace lapidary::cli {
@@ -18,23 +18,24 @@ struct ModelFlags {
   std::string precision;  // empty: the library's default
   std::size_t chunk = ModelOptions().chunk;
   std::size_t context = 0;
+  std::string target;  // empty: the best that the CPU has
 };
 
-// -m, -t, --precision and --chunk.
+// -m, -t, --precision, --chunk and --target.
 void AddModelFlags(CLI::App& command, ModelFlags& flags, Need need_model = Need::kRequired);
 // --context
 void AddContextFlag(CLI::App& command, ModelFlags& flags);
 
 struct OpenedModel {
-  std::unique_ptr<AnyModel> model;
+  std::unique_ptr<Engine> model;
   double load_seconds = 0;  // opening, the tokenizer made ready for text included
 
   // The session of --context. kInvalidArgument if the model has not that much.
-  Result<std::unique_ptr<AnySession>> NewSession(const ModelFlags& flags) const;
+  Result<std::unique_ptr<EngineSession>> NewSession(const ModelFlags& flags) const;
 };
 
 // Opens the file, with a progress line if that takes long, and prints its warnings. Errors: those
-// of OpenAnyModel and Tokenizer::Prepare; kUnsupported if needs_text and the file has no
+// of OpenEngine and Tokenizer::Prepare; kUnsupported if needs_text and the file has no
 // vocabulary.
 Result<OpenedModel> OpenModelOf(const ModelFlags& flags, bool needs_text = true);
 

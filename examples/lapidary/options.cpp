@@ -41,10 +41,9 @@ void AddTexts(CLI::App& command, const OptionText& text, std::vector<std::string
   Add(command, text, values).allow_extra_args(false);
 }
 
-void AddChoice(CLI::App& command, const OptionText& text,
-               std::initializer_list<const char*> choices, std::string& value) {
-  Add(command, text, value)
-      .check(CLI::IsMember(std::vector<std::string>(choices.begin(), choices.end())));
+void AddChoice(CLI::App& command, const OptionText& text, const std::vector<std::string>& choices,
+               std::string& value) {
+  Add(command, text, value).check(CLI::IsMember(choices));
 }
 
 void AddNumber(CLI::App& command, const OptionText& text, double least, double most,

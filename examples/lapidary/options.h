@@ -5,7 +5,6 @@
 
 #include <cstddef>
 #include <functional>
-#include <initializer_list>
 #include <memory>
 #include <optional>
 #include <string>
@@ -37,8 +36,8 @@ void AddText(CLI::App& command, const OptionText& text, std::string& value, Need
 void AddText(CLI::App& command, const OptionText& text, std::optional<std::string>& value);
 // May be given several times.
 void AddTexts(CLI::App& command, const OptionText& text, std::vector<std::string>& values);
-void AddChoice(CLI::App& command, const OptionText& text,
-               std::initializer_list<const char*> choices, std::string& value);
+void AddChoice(CLI::App& command, const OptionText& text, const std::vector<std::string>& choices,
+               std::string& value);
 // Anything but a number from `least` to `most` is wrong usage.
 void AddNumber(CLI::App& command, const OptionText& text, double least, double most,
                std::size_t& value);

@@ -7,9 +7,9 @@
 #include <string>
 #include <vector>
 
-#include "any_model.h"
 #include "command.h"
 #include "json_out.h"
+#include "lapidary/generate/engine.h"
 #include "model_flags.h"
 #include "terminal.h"
 
@@ -38,7 +38,7 @@ Status Run(const PerplexityFlags& flags) {
   if (!opened) return opened.error();
   const std::vector<std::int32_t> ids = opened->model->tokenizer()->Encode(*text);
   if (ids.empty()) return MakeError(ErrorCode::kInvalidArgument, flags.file, " holds no text");
-  Result<std::unique_ptr<AnySession>> session = opened->NewSession(flags.model);
+  Result<std::unique_ptr<EngineSession>> session = opened->NewSession(flags.model);
   if (!session) return session.error();
 
   double total = 0;
