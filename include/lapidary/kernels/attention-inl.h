@@ -72,12 +72,12 @@ struct AttentionScratch {
 namespace attention {
 
 // Scores of `rows` queries with blocks [begin, end) of a page of keys: scores[rows][kPageKeys].
-template <size_t kHeadDim>
-HWY_INLINE void Scores(const PairInput* HWY_RESTRICT queries, size_t rows,
+template <class HeadDim>
+HWY_INLINE void Scores(const PairInput* HWY_RESTRICT queries, size_t rows, HeadDim head_dim,
                        const hwy::bfloat16_t* HWY_RESTRICT keys, size_t begin, size_t end,
                        float* HWY_RESTRICT scores) {
   const auto* base = reinterpret_cast<const uint8_t*>(keys);
-  constexpr size_t kBlockBytes = BlockElements(kHeadDim) * 2;
+  const size_t block_bytes = BlockElements(head_dim) * 2;
   // From a whole tile on, so that the last one ends within the page.
   for (size_t key = begin * kBlockKeys / kTileOutputs * kTileOutputs; key < end * kBlockKeys;
        key += kTileOutputs) {
@@ -85,15 +85,15 @@ HWY_INLINE void Scores(const PairInput* HWY_RESTRICT queries, size_t rows,
     for (size_t v = 0; v < 2; ++v) {
       // The second vector of a tile may lie beyond the last block: compute the first again, unused.
       const size_t at = std::min(key + v * kLanes, end * kBlockKeys - kLanes);
-      w[v] = base + at / kBlockKeys * kBlockBytes + at % kBlockKeys * 4;
+      w[v] = base + at / kBlockKeys * block_bytes + at % kBlockKeys * 4;
     }
     matmul::ForRowTiles<kFloatTileRows>(rows, [&](auto tile_rows, size_t r) HWY_ATTR {
       float* to = scores + r * kPageKeys + key;
       for (size_t i = 0; i < tile_rows(); ++i) {
         std::fill_n(to + i * kPageKeys, kTileOutputs, 0.0f);
       }
-      PairTile<Format::kBF16, tile_rows()>(w[0], w[1], kPanelRows * 4, kHeadDim / 2,
-                                           queries + r * kHeadDim, kHeadDim, to, kPageKeys);
+      PairTile<Format::kBF16, tile_rows()>(w[0], w[1], kPanelRows * 4, head_dim / 2,
+                                           queries + r * head_dim, head_dim, to, kPageKeys);
     });
   }
 }
@@ -139,32 +139,31 @@ HWY_NOINLINE inline float Softmax(float* HWY_RESTRICT scores, size_t begin, size
 }
 
 // out[rows][head_dim] = weights[rows][kPageKeys] times blocks [begin, end) of a page of values.
-template <size_t kHeadDim>
-HWY_INLINE void WeightedValues(const PairInput* HWY_RESTRICT weights, size_t rows,
+template <class HeadDim>
+HWY_INLINE void WeightedValues(const PairInput* HWY_RESTRICT weights, size_t rows, HeadDim head_dim,
                                const hwy::bfloat16_t* HWY_RESTRICT values, size_t begin, size_t end,
                                float* HWY_RESTRICT out) {
-  static_assert(kHeadDim % kTileOutputs == 0);
-  const auto* base = reinterpret_cast<const uint8_t*>(values + begin * BlockElements(kHeadDim));
+  const auto* base = reinterpret_cast<const uint8_t*>(values + begin * BlockElements(head_dim));
   const size_t pairs = (end - begin) * kBlockKeys / 2;
-  for (size_t i = 0; i < rows * kHeadDim; i += kLanes) hn::StoreU(hn::Zero(DF()), DF(), out + i);
-  for (size_t dim = 0; dim < kHeadDim; dim += kTileOutputs) {
+  for (size_t i = 0; i < rows * head_dim; i += kLanes) hn::StoreU(hn::Zero(DF()), DF(), out + i);
+  for (size_t dim = 0; dim < head_dim; dim += kTileOutputs) {
     const uint8_t* w = base + dim * 4;
     matmul::ForRowTiles<kFloatTileRows>(rows, [&](auto tile_rows, size_t r) HWY_ATTR {
-      PairTile<Format::kBF16, tile_rows()>(w, w + kVectorBytes, kHeadDim * 4, pairs,
+      PairTile<Format::kBF16, tile_rows()>(w, w + kVectorBytes, head_dim * 4, pairs,
                                            weights + r * kPageKeys + begin * kBlockKeys, kPageKeys,
-                                           out + r * kHeadDim + dim, kHeadDim);
+                                           out + r * head_dim + dim, head_dim);
     });
   }
 }
 
 }  // namespace attention
 
-// The softmax of one page, unnormalised, for `rows` <= kQueryTile queries [rows][kHeadDim], already
-// scaled: out[rows][kHeadDim] = sum of e^(score - max) value, with max[rows] and sum[rows]. `keys`
+// The softmax of one page, unnormalised, for `rows` <= kQueryTile queries [rows][head_dim], already
+// scaled: out[rows][head_dim] = sum of e^(score - max) value, with max[rows] and sum[rows]. `keys`
 // and `values` are the page that holds positions page_start ...; visible[rows] are absolute
-// positions.
-template <size_t kHeadDim>
-HWY_NOINLINE void AttendPage(const PairInput* HWY_RESTRICT queries, size_t rows,
+// positions. head_dim, a multiple of 32, may be a number or a constant.
+template <class HeadDim>
+HWY_NOINLINE void AttendPage(const PairInput* HWY_RESTRICT queries, size_t rows, HeadDim head_dim,
                              const hwy::bfloat16_t* HWY_RESTRICT keys,
                              const hwy::bfloat16_t* HWY_RESTRICT values, size_t page_start,
                              const VisibleKeys* HWY_RESTRICT visible, AttentionScratch& scratch,
@@ -182,7 +181,7 @@ HWY_NOINLINE void AttendPage(const PairInput* HWY_RESTRICT queries, size_t rows,
   }
   const size_t begin = first / kBlockKeys;
   const size_t end = last / kBlockKeys + 1;
-  attention::Scores<kHeadDim>(queries, rows, keys, begin, end, scratch.scores);
+  attention::Scores(queries, rows, head_dim, keys, begin, end, scratch.scores);
   for (size_t r = 0; r < rows; ++r) {
     float* scores = scratch.scores + r * kPageKeys;
     PairInput* weights = scratch.weights + r * kPageKeys;
@@ -196,7 +195,7 @@ HWY_NOINLINE void AttendPage(const PairInput* HWY_RESTRICT queries, size_t rows,
     sum[r] = attention::Softmax(scores, begin * kBlockKeys, end * kBlockKeys, row_first, row_last,
                                 weights, max + r);
   }
-  attention::WeightedValues<kHeadDim>(scratch.weights, rows, values, begin, end, out);
+  attention::WeightedValues(scratch.weights, rows, head_dim, values, begin, end, out);
 }
 
 // Merges a page into what the earlier pages of a row gave: acc[head_dim], its max and sum. Start

@@ -310,9 +310,9 @@ HWY_NOINLINE void QuantTile(TileColumn w, const Activations& x, size_t row, floa
 
 // One row times a pair of panels, read in place: c[kPairOutputs]. Both panels at once, because two
 // streams of reads keep the memory busier than one.
-template <Format kFormat>
-HWY_NOINLINE void QuantRow(const uint8_t* const (&panels)[2], const Activations& x, size_t row,
-                           float* HWY_RESTRICT c) {
+template <Format kFormat, class Cols>
+HWY_NOINLINE void QuantRow(const uint8_t* const (&panels)[2], Cols cols, const Activations& x,
+                           size_t row, float* HWY_RESTRICT c) {
   constexpr QuantSpec kSpec = SpecOf(kFormat);
   constexpr size_t kGroupsPerSlab = kSlabInputs / kSpec.group;
   constexpr size_t kVectors = 2 * kPanelVectors;
@@ -320,7 +320,7 @@ HWY_NOINLINE void QuantRow(const uint8_t* const (&panels)[2], const Activations&
   VF acc[1][kVectors];
   HWY_UNROLL(8) for (size_t v = 0; v < kVectors; ++v) acc[0][v] = hn::Zero(d);
   const uint8_t* units[2] = {panels[0], panels[1]};
-  for (size_t k = 0; k < x.stride; k += kSpec.unit_inputs()) {
+  for (size_t k = 0; k < cols; k += kSpec.unit_inputs()) {
     PrefetchAhead<kSpec.slabs_offset()>(units[0]);
     PrefetchAhead<kSpec.slabs_offset()>(units[1]);
     for (size_t s = 0; s < kSpec.unit_inputs() / kSlabInputs; ++s) {
@@ -543,7 +543,7 @@ HWY_NOINLINE inline void MatMulPair(const PackedMatrix& w, size_t pair, const Ac
                                            c);
       }
     } else if (rows == 1 && precision == Precision::kExact) {
-      matmul::QuantRow<kFormat>(panels, x, row0, c);
+      matmul::QuantRow<kFormat>(panels, w.cols, x, row0, c);
     } else if (precision == Precision::kFast) {
       matmul::QuantPair<kFormat, Precision::kFast>(panels, x, row0, rows, scratch, c);
     } else {

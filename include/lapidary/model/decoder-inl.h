@@ -373,10 +373,10 @@ class Decoder {
       for (size_t g = 0; g < kGroup; ++g)
         visible[p * kGroup + g] = Visible(task.first_row + p, kind);
     }
-    AttendPage<kHeadDim>(Queries(task.kv_head, task.first_row), task.positions * kGroup,
-                         Keys(task.first_row, layer, task.kv_head, page),
-                         Values(task.first_row, layer, task.kv_head, page), page * kPageKeys,
-                         visible, scratch, out, max, sum);
+    AttendPage(Queries(task.kv_head, task.first_row), task.positions * kGroup, kHeadDim,
+               Keys(task.first_row, layer, task.kv_head, page),
+               Values(task.first_row, layer, task.kv_head, page), page * kPageKeys, visible,
+               scratch, out, max, sum);
   }
 
   // Divides the weighted sum of a head by the sum of its weights.
