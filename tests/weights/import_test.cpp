@@ -1,5 +1,4 @@
 #include "lapidary/weights/import.h"
-#include "lapidary/weights/pack_tensors.h"
 
 #include <sys/mman.h>
 
@@ -12,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "lapidary/weights/pack_tensors.h"
 #include "tests/support/catch.h"
 #include "tests/support/gguf_builder.h"
 
@@ -334,10 +334,10 @@ TEST_CASE("what is not a Gemma 3 decoder is refused by name") {
        ErrorCode::kCorrupt, "blk.1.ffn_down.weight: expected the shape [96, 160], found [95, 160]");
   Says(with([](GgufBuilder& b) { b.Set<std::uint32_t>("gemma3.block_count", 4); }),
        ErrorCode::kCorrupt, "block_count is 4, but the file has tensors of only 3 layers");
-  // Q4_1: 20 bytes for 32 values, well-formed but not read.
-  Says(with([](GgufBuilder& b) { b.Find("blk.2.attn_v.weight")->type = 3; }),
+  // MXFP4: 17 bytes for 32 values, well-formed but not read.
+  Says(with([](GgufBuilder& b) { b.Find("blk.2.attn_v.weight")->type = 39; }),
        ErrorCode::kUnsupported,
-       "blk.2.attn_v.weight has type Q4_1, expected one of F32, F16, BF16, Q4_0");
+       "blk.2.attn_v.weight has type MXFP4, expected one of F32, F16, BF16, Q4_0");
   Says(with([](GgufBuilder& b) {
          std::mt19937 random(1);
          std::erase_if(b.tensors,
