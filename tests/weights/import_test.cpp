@@ -1,5 +1,3 @@
-#include "lapidary/weights/import.h"
-
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -11,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "lapidary/weights/import_gguf.h"
 #include "lapidary/weights/pack_tensors.h"
 #include "tests/support/catch.h"
 #include "tests/support/gguf_builder.h"
@@ -358,7 +357,7 @@ TEST_CASE("contradictions of a custom model and unknown tensors are reported") {
   CHECK(Warns(result.import, "gemma3.embedding_length is 64, the shape of the tensors uses 96"));
   CHECK(Warns(result.import, "gemma3.attention.head_count has type string, expected a number"));
   CHECK(Warns(result.import,
-              "20 tensors are not part of a Gemma 3 decoder and left out: v.blk.0, v.blk.1"));
+              "20 tensors are not part of a Gemma 3 model and left out: v.blk.0, v.blk.1"));
   CHECK(result.import.warnings.size() == 3);
   CHECK(result.import.warnings.back().size() < 200);
 }

@@ -32,9 +32,10 @@ inline void PackTensor(const ImportTensor& tensor, std::size_t first, std::size_
     PackPanels(tensor.format, tensor.source, tensor.source_rows, tensor.cols, first, count, out);
     return;
   }
-  const std::size_t bytes = static_cast<std::size_t>(SpecOf(tensor.format).source_bytes);
+  const Format format = tensor.source_format;
+  const std::size_t bytes = static_cast<std::size_t>(SpecOf(format).source_bytes);
   for (std::size_t i = 0; i < tensor.cols; ++i) {
-    StoreLittleEndian(WidenToFloat(tensor.format, tensor.source.data() + i * bytes),
+    StoreLittleEndian(WidenToFloat(format, tensor.source.data() + i * bytes),
                       out + i * sizeof(float));
   }
 }
@@ -84,7 +85,7 @@ inline Result<std::vector<Section>> SectionsOf(const Import& import,
     Section section;
     section.name = tensor.name;
     section.kind = tensor.kind;
-    section.format = tensor.kind == SectionKind::kMatrix ? tensor.format : Format::kF32;
+    section.format = tensor.format;
     section.rows = tensor.rows;
     section.cols = tensor.cols;
     const std::optional<std::uint64_t> bytes = SectionBytes(section);
