@@ -97,6 +97,12 @@ struct Claims {
   std::vector<bool> local_layers;  // or, under the same key, one entry per layer
 };
 
+// Once, though several steps may look at the same value.
+inline void AddWarning(Import& import, std::string text) {
+  std::vector<std::string>& all = import.warnings;
+  if (std::find(all.begin(), all.end(), text) == all.end()) all.push_back(std::move(text));
+}
+
 // Collects a Gemma 3 model from a table of tensors, step by step. Each kind of file adds how it
 // reads its metadata.
 class Importer {
@@ -111,18 +117,12 @@ class Importer {
   Status CheckOutputHead();
   Status Add(const Wanted& wanted);
   void ReportUnknownTensors();
-  // Takes the vocabulary as far as the embedding has rows.
-  Status AddVocabulary(Vocabulary vocabulary);
-  void AddLicense(std::string_view license);
 
   const KnownModel* known() const { return known_; }
 
   template <class... Parts>
   void Warn(const Parts&... parts) {
-    std::string text = StrCat(parts...);
-    // Several steps may look at the same value.
-    std::vector<std::string>& all = import.warnings;
-    if (std::find(all.begin(), all.end(), text) == all.end()) all.push_back(std::move(text));
+    AddWarning(import, StrCat(parts...));
   }
 
   Import import;
@@ -141,7 +141,7 @@ class Importer {
   Status ReadCustomConfig(const Claims& claims);
 
   const TensorTable& tensors_;
-  const DecoderNames& names_;
+  const DecoderNames names_;
   const KnownModel* known_ = nullptr;
   std::uint64_t embedding_rows_ = 0;
   std::set<std::string_view> used_;
@@ -455,11 +455,13 @@ inline Status Importer::CheckOutputHead() {
                    "), expected one matrix for both, as Gemma 3 has it");
 }
 
-inline Status Importer::AddVocabulary(Vocabulary vocabulary) {
+// Takes a vocabulary as far as the embedding has rows.
+inline Status AddVocabulary(Import& import, Vocabulary vocabulary) {
   const auto rows = static_cast<std::size_t>(import.config.vocabulary);
   if (vocabulary.pieces.size() > rows) {
-    Warn("the tokenizer has ", vocabulary.pieces.size(), " pieces, the embedding ", rows,
-         " rows: pieces without a row are left out");
+    AddWarning(import,
+               StrCat("the tokenizer has ", vocabulary.pieces.size(), " pieces, the embedding ",
+                      rows, " rows: pieces without a row are left out"));
     vocabulary.pieces.resize(rows);
     vocabulary.scores.resize(rows);
     vocabulary.types.resize(rows);
@@ -474,12 +476,14 @@ inline Status Importer::AddVocabulary(Vocabulary vocabulary) {
   return {};
 }
 
-inline void Importer::AddLicense(std::string_view license) {
+// `license` is what the file says, or empty.
+inline void AddLicense(Import& import, std::string_view license) {
   // The terms ask to hand on this sentence with the weights (section 3.1).
   constexpr std::string_view kGemmaNotice =
       "Gemma is provided under and subject to the Gemma Terms of Use found at "
       "ai.google.dev/gemma/terms";
-  if (license == "gemma" || (license.empty() && known_ != nullptr)) license = kGemmaNotice;
+  if (license == "gemma" || (license.empty() && NameOf(import.config) != "custom"))
+    license = kGemmaNotice;
   import.license = license.substr(0, 1000);
 }
 

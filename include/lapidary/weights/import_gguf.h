@@ -55,7 +55,7 @@ class GgufImporter : public Importer {
   Status ReadVocabulary();
   void ReadLicense() {
     const GgufValue* value = gguf_.Find("general.license");
-    AddLicense(value != nullptr ? value->Text().value_or("") : "");
+    AddLicense(import, value != nullptr ? value->Text().value_or("") : "");
   }
 
  private:
@@ -199,7 +199,7 @@ inline Status GgufImporter::ReadVocabulary() {
     }
     vocabulary.types[i] = static_cast<PieceType>(static_cast<int>(type));
   }
-  return AddVocabulary(std::move(vocabulary));
+  return AddVocabulary(import, std::move(vocabulary));
 }
 
 }  // namespace internal
