@@ -11,7 +11,7 @@
 #include "any_model.h"
 #include "command.h"
 #include "json_out.h"
-#include "lapidary/weights/import.h"
+#include "lapidary/config/models.h"
 #include "machine.h"
 #include "model_flags.h"
 #include "terminal.h"

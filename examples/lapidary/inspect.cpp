@@ -13,9 +13,9 @@
 #include "command.h"
 #include "json_out.h"
 #include "lapidary/config/config.h"
+#include "lapidary/config/models.h"
 #include "lapidary/model/kv_cache.h"
 #include "lapidary/model/options.h"
-#include "lapidary/weights/import.h"
 #include "terminal.h"
 #include "weight_header.h"
 

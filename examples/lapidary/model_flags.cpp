@@ -3,7 +3,7 @@
 #include <functional>
 #include <string>
 
-#include "lapidary/weights/import.h"
+#include "lapidary/config/models.h"
 #include "terminal.h"
 
 namespace lapidary::cli {

@@ -101,7 +101,7 @@ struct GroupTraits {
 constexpr GroupTraits TraitsOf(const QuantSpec& spec, Precision precision) {
   const unsigned form = FormFor(spec.format, precision);
   const bool narrow = form == kFormBytes && !kHasByteDot;
-  return {form, spec.group, spec.has_min, narrow ? QuadsIn16Bits(spec.bits, spec.group) : 0};
+  return {form, spec.group, spec.has_min, narrow ? QuadsIn16Bits(spec.code_bits(), spec.group) : 0};
 }
 
 template <size_t kRows, size_t kVecs, class V>
