@@ -11,8 +11,9 @@ namespace lapidary::cli {
 // The instruction set that this program was compiled for, such as "AVX3_ZEN4".
 const char* TargetName();
 
-// Bytes per second that `threads` threads read together from memory: the best of `passes` over 256
-// MB, which is more than caches hold. Takes about a tenth of a second. kOutOfMemory.
+// Bytes per second that `threads` threads read together from memory: the best of `passes`, each in
+// three patterns, over 256 MB, which is more than caches hold. Eight passes take about half a
+// second. kOutOfMemory.
 Result<double> MeasureReadBandwidth(std::size_t threads, int passes);
 
 }  // namespace lapidary::cli

@@ -115,10 +115,10 @@ Attended Attend(const Queries<kHeadDim>& queries, size_t begin, size_t end,
   for (size_t p = 0; p < cache.pages(); ++p) {
     float max[kQueryTile], sum[kQueryTile];
     std::memset(page.data(), 0xFF, page.size());  // NaN, should somebody read what was not written
-    AttendPage<kHeadDim>(queries.stored.data() + begin * kHeadDim, rows,
-                         cache.keys.data() + p * PageElements(kHeadDim),
-                         cache.values.data() + p * PageElements(kHeadDim), p * kPageKeys,
-                         visible.data() + begin, *scratch, out, max, sum);
+    AttendPage(queries.stored.data() + begin * kHeadDim, rows, kHeadDim,
+               cache.keys.data() + p * PageElements(kHeadDim),
+               cache.values.data() + p * PageElements(kHeadDim), p * kPageKeys,
+               visible.data() + begin, *scratch, out, max, sum);
     for (size_t r = 0; r < rows; ++r) {
       MergePage(out + r * kHeadDim, max[r], sum[r], kHeadDim, result.out.data() + r * kHeadDim,
                 result.max[r], result.sum[r]);
