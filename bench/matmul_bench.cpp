@@ -38,14 +38,18 @@ std::array<Shape, 5> ShapesOf(const Config& config) {
            {"head", size(config.vocabulary), size(config.width)}}};
 }
 
-// Bytes that are valid weights of any format, with scales around 1: what matters is that no float
-// is infinite, not a number or subnormal.
+// Bytes that are valid weights of any format: what matters is that no float among them is infinite,
+// not a number or subnormal.
 AlignedBuffer MakeWeights(std::size_t bytes) {
   AlignedBuffer buffer = AlignedBuffer::Allocate(bytes, "weights").value();
+  constexpr std::size_t kPattern = 65521;  // a prime: neighbouring panels differ
   std::uint32_t state = 1;
-  for (std::uint8_t& byte : buffer.As<std::uint8_t>()) {
+  for (std::size_t i = 0; i < std::min(bytes, kPattern); ++i) {
     state = state * 1664525 + 1013904223;
-    byte = static_cast<std::uint8_t>(0x30 + (state >> 24) % 12);
+    buffer.data()[i] = static_cast<std::uint8_t>(0x30 + (state >> 24) % 12);
+  }
+  for (std::size_t i = kPattern; i < bytes; i += kPattern) {
+    std::memcpy(buffer.data() + i, buffer.data(), std::min(kPattern, bytes - i));
   }
   return buffer;
 }
@@ -109,11 +113,14 @@ void Prefill(benchmark::State& state, Format format, Precision precision, Shape 
          static_cast<double>(w.bytes()), LimitOf(format, precision));
 }
 
-// One row, with weights from memory: as many copies of the matrix as make 128 MB are read in turn.
+// One row, with weights from memory: as many copies of the matrix as make 128 MB are read in turn,
+// or the first 128 MB of a larger one.
 template <class Cols>
 void DecodeWith(benchmark::State& state, Format format, Shape shape, Cols cols) {
+  constexpr std::size_t kBytes = std::size_t{128} << 20;
   PackedMatrix w = {.format = format, .rows = shape.rows, .cols = shape.cols, .data = nullptr};
-  const std::size_t copies = std::max<std::size_t>(1, (std::size_t{128} << 20) / w.bytes());
+  w.rows = std::min(w.rows, kBytes / w.panel_bytes() * kPanelRows);
+  const std::size_t copies = std::max<std::size_t>(1, kBytes / w.bytes());
   const AlignedBuffer weights = MakeWeights(copies * w.bytes());
   const Input input(1, shape.cols, format, Precision::kExact);
   HWY_ALIGN float c[target::kPairOutputs];
@@ -133,7 +140,7 @@ void DecodeWith(benchmark::State& state, Format format, Shape shape, Cols cols) 
       benchmark::DoNotOptimize(c[0]);
     }
   }
-  Report(state, 2.0 * static_cast<double>(shape.rows * shape.cols), static_cast<double>(w.bytes()),
+  Report(state, 2.0 * static_cast<double>(w.rows * w.cols), static_cast<double>(w.bytes()),
          Limit::kRead);
 }
 

@@ -47,7 +47,8 @@ const float* Floats(const AlignedBuffer& buffer) {
 }
 float* Floats(AlignedBuffer& buffer) { return reinterpret_cast<float*>(buffer.data()); }
 
-// Operations are counted as the formula has them, not as the processor executes them.
+// Operations are counted as the formula has them, not as the processor executes them; bytes are
+// read and written in the first-level cache.
 template <class Size>
 void Norm(benchmark::State& state, Size n) {
   const AlignedBuffer x = MakeRow(n), gain = MakeRow(n);
@@ -56,7 +57,7 @@ void Norm(benchmark::State& state, Size n) {
     target::RmsNorm(Floats(x), Floats(gain), n, 1e-6f, Floats(out));
     benchmark::DoNotOptimize(out.data()[0]);
   }
-  Report(state, 4.0 * static_cast<double>(n), 0, Limit::kF32);
+  Report(state, 4.0 * static_cast<double>(n), 12.0 * static_cast<double>(n), Limit::kF32);
 }
 
 void Rotate(benchmark::State& state, std::size_t head_dim) {
@@ -66,7 +67,8 @@ void Rotate(benchmark::State& state, std::size_t head_dim) {
     target::RotateHalves(Floats(cosine), Floats(sine), head_dim, 1.0f, Floats(x));
     benchmark::DoNotOptimize(x.data()[0]);
   }
-  Report(state, 4.0 * static_cast<double>(head_dim), 0, Limit::kF32);
+  Report(state, 4.0 * static_cast<double>(head_dim), 12.0 * static_cast<double>(head_dim),
+         Limit::kF32);
 }
 
 void Gelu(benchmark::State& state, std::size_t n) {
@@ -76,7 +78,7 @@ void Gelu(benchmark::State& state, std::size_t n) {
     target::Gate(Floats(gate), Floats(up), n, Floats(out));
     benchmark::DoNotOptimize(out.data()[0]);
   }
-  Report(state, 8.0 * static_cast<double>(n), 0, Limit::kF32);
+  Report(state, 8.0 * static_cast<double>(n), 12.0 * static_cast<double>(n), Limit::kF32);
 }
 
 void Quantize(benchmark::State& state, std::size_t n, Format format, Precision precision) {
@@ -89,7 +91,7 @@ void Quantize(benchmark::State& state, std::size_t n, Format format, Precision p
                              0);
     benchmark::DoNotOptimize(memory.data()[0]);
   }
-  Report(state, 3.0 * static_cast<double>(n), 0, Limit::kF32);
+  Report(state, 3.0 * static_cast<double>(n), 6.0 * static_cast<double>(n), Limit::kF32);
 }
 
 template <ModelSpec M>
