@@ -71,8 +71,10 @@ struct SafetensorsBuilder {
   }
   Bytes Build() const { return Build(Header().dump()); }
   Bytes Build(std::string_view header) const {
-    Bytes bytes;
-    PutText(bytes, header);
+    Bytes bytes(8 + header.size());
+    const std::uint64_t size = header.size();
+    std::memcpy(bytes.data(), &size, 8);
+    std::memcpy(bytes.data() + 8, header.data(), header.size());
     for (const Tensor& tensor : tensors) {
       bytes.insert(bytes.end(), tensor.data.begin(), tensor.data.end());
     }
