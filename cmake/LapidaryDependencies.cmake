@@ -4,6 +4,7 @@
 #   lapidary_find_highway()        library    sets LAPIDARY_HIGHWAY_TARGET
 #   lapidary_find_sentencepiece()  library    sets LAPIDARY_SENTENCEPIECE_TARGET
 #   lapidary_find_threads()        library    Threads::Threads
+#   lapidary_find_stb()            images     stb::stb
 #   lapidary_find_json()           examples   nlohmann_json::nlohmann_json
 #   lapidary_find_cli11()          examples   CLI11::CLI11
 #   lapidary_find_catch2()         tests      Catch2::Catch2, version 2 or 3
@@ -20,14 +21,20 @@ function(_lapidary_globalize target existed)
   endif()
 endfunction()
 
-# Adds the project of an archive. What is passed behind the hash are options that it sees.
-function(_lapidary_fetch name url sha256)
+# Stops unless downloading is allowed.
+function(_lapidary_allow_fetch name)
   if(NOT LAPIDARY_FETCH_DEPENDENCIES)
     message(FATAL_ERROR
       "${name} was not found. On Debian, cmake/setup.sh gets everything that Lapidary needs, for "
       "cmake --preset release. Elsewhere, CMAKE_PREFIX_PATH names folders to look in, and "
       "-DLAPIDARY_FETCH_DEPENDENCIES=ON downloads what is missing.")
   endif()
+  message(STATUS "Fetching ${name}")
+endfunction()
+
+# Adds the project of an archive. What is passed behind the hash are options that it sees.
+function(_lapidary_fetch name url sha256)
+  _lapidary_allow_fetch(${name})
   foreach(setting IN LISTS ARGN)
     string(REPLACE "=" ";" setting ${setting})
     list(GET setting 0 variable)
@@ -44,7 +51,6 @@ function(_lapidary_fetch name url sha256)
   if(CMAKE_VERSION VERSION_GREATER_EQUAL 3.25)
     set(system SYSTEM)                      # our warnings are not for its headers
   endif()
-  message(STATUS "Fetching ${name}")
   FetchContent_Declare(${name} URL ${url} URL_HASH SHA256=${sha256} ${system})
   FetchContent_MakeAvailable(${name})
   string(TOLOWER ${name} name)
@@ -100,6 +106,27 @@ macro(lapidary_find_threads)
   set(THREADS_PREFER_PTHREAD_FLAG ON)
   find_package(Threads REQUIRED)
   _lapidary_globalize(Threads::Threads ${_existed})
+endmacro()
+
+# One header, stb_image.h. The library needs it only where <lapidary/vision/image.h> is included, so a
+# program that reads pictures links stb::stb, which is nothing but a folder to look in, and others do
+# without.
+macro(lapidary_find_stb)
+  if(NOT TARGET stb::stb)
+    find_path(Stb_INCLUDE_DIR NAMES stb/stb_image.h stb_image.h PATH_SUFFIXES stb)
+    mark_as_advanced(Stb_INCLUDE_DIR)
+    if(NOT Stb_INCLUDE_DIR)
+      # stb has no releases; the commit of Debian 12 and 13.
+      _lapidary_allow_fetch(stb)
+      FetchContent_Declare(stb GIT_REPOSITORY https://github.com/nothings/stb.git
+        GIT_TAG 8b5f1f37b5b75829fc72d38e7b5d4bcbf8a26d55)
+      FetchContent_MakeAvailable(stb)
+      set(Stb_INCLUDE_DIR ${stb_SOURCE_DIR})
+    endif()
+    add_library(stb::stb INTERFACE IMPORTED)
+    target_include_directories(stb::stb SYSTEM INTERFACE ${Stb_INCLUDE_DIR})
+    _lapidary_globalize(stb::stb 0)
+  endif()
 endmacro()
 
 macro(lapidary_find_json)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Gets what Lapidary needs on Debian 12 or 13 (as root, or with sudo), and does nothing when all is there:
 #
-#   - Debian's packages: compiler, CMake, Ninja, sentencepiece, and what the examples and tests use;
+#   - Debian's packages: compiler, CMake, Ninja, sentencepiece, stb, and what the examples and tests use;
 #   - Highway >= 1.2. Debian 12 has 1.0.3, so there Debian 13's package is downloaded and unpacked into
 #     build/deps/highway; neither the system's packages nor its list of sources are touched;
 #   - the weights of Gemma 3 270M, in build/models (see fetch_model.py).
@@ -12,7 +12,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 packages=(g++ cmake ninja-build python3 ca-certificates
-          libsentencepiece-dev nlohmann-json3-dev libcli11-dev catch2 libbenchmark-dev)
+          libsentencepiece-dev libstb-dev nlohmann-json3-dev libcli11-dev catch2 libbenchmark-dev)
 highway_dir=build/deps/highway
 log=build/setup.log
 mkdir -p build
@@ -66,7 +66,7 @@ for package in "${packages[@]}"; do
 done
 if [ ${#missing[@]} -gt 0 ]; then
   command -v apt-get >/dev/null ||
-    fail "this is not Debian. Install sentencepiece, Highway >= 1.2, nlohmann-json, CLI11 and Catch2 \
+    fail "this is not Debian. Install sentencepiece, Highway >= 1.2, stb, nlohmann-json, CLI11 and Catch2 \
 by other means, or configure with -DLAPIDARY_FETCH_DEPENDENCIES=ON"
   say "Installing Debian packages: ${missing[*]}"
   install_packages "${missing[@]}"

@@ -18,16 +18,15 @@ class SessionOf final : public AnySession {
   std::size_t position() const override { return session_.position(); }
   std::size_t context() const override { return session_.context(); }
   std::span<const float> logits() const override { return session_.logits(); }
-  Status Prefill(std::span<const std::int32_t> ids, const ProgressCallback& progress) override {
-    return session_.Prefill(ids, progress);
+  Status Prefill(const PromptView& prompt, const ProgressCallback& progress) override {
+    return session_.Prefill(prompt, progress);
   }
-  Status PrefillWithLogits(std::span<const std::int32_t> ids, const RowVisitor& visit,
+  Status PrefillWithLogits(const PromptView& prompt, const RowVisitor& visit,
                            std::size_t rows) override {
-    return session_.PrefillWithLogits(ids, visit, rows);
+    return session_.PrefillWithLogits(prompt, visit, rows);
   }
   Result<std::span<const float>> Decode(std::int32_t id) override { return session_.Decode(id); }
-  Result<GenerateResult> Generate(std::span<const std::int32_t> prompt,
-                                  const GenerateOptions& options,
+  Result<GenerateResult> Generate(const PromptView& prompt, const GenerateOptions& options,
                                   const TextCallback& on_text) override {
     return lapidary::Generate(model_, session_, prompt, options, on_text);
   }
@@ -49,6 +48,15 @@ class ModelOf final : public AnyModel {
   Precision precision() const override { return model_.precision(); }
   std::unique_ptr<AnySession> NewSession(std::size_t context) const override {
     return std::make_unique<SessionOf<M>>(model_, context);
+  }
+  Result<ImageEmbedding> EncodeImage(const Picture& picture,
+                                     const ImageOptions& options) const override {
+    if constexpr (M::kConfig.vision.present()) {
+      return model_.EncodeImage(picture, options);
+    } else {
+      return MakeError(ErrorCode::kUnsupported, M::kName,
+                       " reads no pictures; the 4B, 12B and 27B do");
+    }
   }
 
  private:

@@ -18,7 +18,10 @@
 #include "lapidary/config/precision.h"
 #include "lapidary/generate/options.h"
 #include "lapidary/model/options.h"
+#include "lapidary/text/prompt.h"
 #include "lapidary/text/tokenizer.h"
+#include "lapidary/vision/image_embedding.h"
+#include "lapidary/vision/picture.h"
 #include "lapidary/weights/weight_file.h"
 
 namespace lapidary::cli {
@@ -34,12 +37,11 @@ class AnySession {
   virtual std::size_t position() const = 0;
   virtual std::size_t context() const = 0;
   virtual std::span<const float> logits() const = 0;
-  virtual Status Prefill(std::span<const std::int32_t> ids, const ProgressCallback& progress) = 0;
-  virtual Status PrefillWithLogits(std::span<const std::int32_t> ids, const RowVisitor& visit,
+  virtual Status Prefill(const PromptView& prompt, const ProgressCallback& progress) = 0;
+  virtual Status PrefillWithLogits(const PromptView& prompt, const RowVisitor& visit,
                                    std::size_t rows) = 0;
   virtual Result<std::span<const float>> Decode(std::int32_t id) = 0;
-  virtual Result<GenerateResult> Generate(std::span<const std::int32_t> prompt,
-                                          const GenerateOptions& options,
+  virtual Result<GenerateResult> Generate(const PromptView& prompt, const GenerateOptions& options,
                                           const TextCallback& on_text) = 0;
 };
 
@@ -53,6 +55,9 @@ class AnyModel {
   virtual std::size_t chunk() const = 0;
   virtual Precision precision() const = 0;
   virtual std::unique_ptr<AnySession> NewSession(std::size_t context) const = 0;
+  // kUnsupported for a model that reads no pictures.
+  virtual Result<ImageEmbedding> EncodeImage(const Picture& picture,
+                                             const ImageOptions& options) const = 0;
 
   const Config& config() const { return file().config(); }
 };

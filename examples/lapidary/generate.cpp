@@ -10,6 +10,7 @@
 
 #include "any_model.h"
 #include "command.h"
+#include "images.h"
 #include "json_out.h"
 #include "lapidary/text/chat_template.h"
 #include "machine.h"
@@ -22,6 +23,7 @@ namespace {
 
 struct GenerateFlags {
   ModelFlags model;
+  ImageFlags images;
   std::optional<std::string> prompt;  // one of these two
   std::optional<std::string> prompt_file;
   bool chat = false;
@@ -48,14 +50,21 @@ const char* StopReasonName(StopReason reason) {
   return "";
 }
 
-Result<std::vector<std::int32_t>> PromptIds(const GenerateFlags& flags,
-                                            const Tokenizer& tokenizer) {
+Result<Prompt> MakePrompt(const GenerateFlags& flags, const AnyModel& model) {
+  const Tokenizer& tokenizer = *model.tokenizer();
   const Result<std::string> text = flags.prompt ? *flags.prompt : ReadText(*flags.prompt_file);
   if (!text) return text.error();
-  if (!flags.chat) return tokenizer.EncodePrompt(*text);
-  const Result<ChatTemplate> chat = ChatTemplate::Create(tokenizer);
-  if (!chat) return chat.error();
-  return chat->FirstTurn("", *text);
+  Result<std::vector<ImageEmbedding>> images = EncodeImages(model, flags.images);
+  if (!images) return images.error();
+  if (flags.chat) {
+    const Result<ChatTemplate> chat = ChatTemplate::Create(tokenizer);
+    if (!chat) return chat.error();
+    return Prompt{chat->FirstTurn("", *text, *images), *images};
+  }
+  if (images->empty()) return Prompt{tokenizer.EncodePrompt(*text), {}};
+  PromptBuilder builder(tokenizer, PromptBuilder::Text::kWithControl);
+  builder.AddId(kBos).AddImages(*images).AddText(*text);
+  return Prompt{builder.Take(), *images};
 }
 
 // Tokens per second and what that takes from the memory.
@@ -100,7 +109,7 @@ Status Run(const GenerateFlags& flags) {
   const Result<OpenedModel> opened = OpenModelOf(flags.model);
   if (!opened) return opened.error();
   const AnyModel& model = *opened->model;
-  const Result<std::vector<std::int32_t>> prompt = PromptIds(flags, *model.tokenizer());
+  const Result<Prompt> prompt = MakePrompt(flags, model);
   if (!prompt) return prompt.error();
   Result<std::unique_ptr<AnySession>> session = opened->NewSession(flags.model);
   if (!session) return session.error();
@@ -137,7 +146,7 @@ Status Run(const GenerateFlags& flags) {
   };
   PrintJson({{"text", result->text},
              {"ids", result->ids},
-             {"prompt_ids", *prompt},
+             {"prompt_ids", prompt->ids},
              {"stop_reason", StopReasonName(result->reason)},
              {"prompt_tokens", result->prompt_tokens},
              {"tokens", result->ids.size()},
@@ -166,6 +175,7 @@ void AddGenerate(CLI::App& app, Command* chosen) {
         AddText(prompt, {"-p,--prompt", "TEXT", "The text"}, flags.prompt);
         AddText(prompt, {"-f,--prompt-file", "FILE", "A file with the text (- is standard input)"},
                 flags.prompt_file);
+        AddImageFlags(command, flags.images);
         AddFlag(command, "--chat",
                 "Take the prompt for a question in a chat, in the template of the "
                 "instruction-tuned models",

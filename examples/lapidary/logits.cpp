@@ -9,6 +9,7 @@
 
 #include "any_model.h"
 #include "command.h"
+#include "images.h"
 #include "json_out.h"
 #include "lapidary/base/file.h"
 #include "machine.h"
@@ -22,6 +23,7 @@ static_assert(std::endian::native == std::endian::little, "rows are written as t
 
 struct LogitsFlags {
   ModelFlags model;
+  ImageFlags images;
   std::string ids_file;
   std::string output;
   bool last = false;
@@ -30,9 +32,14 @@ struct LogitsFlags {
 };
 
 // Runs the ids and hands out the rows that are wanted, in order.
-Status ForEachRow(AnySession& session, std::span<const std::int32_t> ids, const LogitsFlags& flags,
+Status ForEachRow(AnySession& session, const Prompt& prompt, const LogitsFlags& flags,
                   const AnySession::RowVisitor& visit) {
+  const std::vector<std::int32_t>& ids = prompt.ids;
   ProgressMeter meter("computing", ProgressMeter::Unit::kTokens);
+  if (flags.decode && !prompt.images.empty()) {
+    return MakeError(ErrorCode::kUnsupported,
+                     "--decode: the rows of a picture are computed together, never one by one");
+  }
   if (flags.decode) {
     for (std::size_t i = 0; i < ids.size(); ++i) {
       const Result<std::span<const float>> row = session.Decode(ids[i]);
@@ -45,7 +52,7 @@ Status ForEachRow(AnySession& session, std::span<const std::int32_t> ids, const 
     return {};
   }
   if (flags.last) {
-    if (Status status = session.Prefill(ids, std::ref(meter)); !status) return status;
+    if (Status status = session.Prefill(prompt, std::ref(meter)); !status) return status;
     visit(ids.size() - 1, session.logits());
     return {};
   }
@@ -54,7 +61,7 @@ Status ForEachRow(AnySession& session, std::span<const std::int32_t> ids, const 
   };
   // A row of logits is a megabyte: by default only a part of a chunk's rows at once.
   const bool chunk_given = flags.model.chunk != ModelFlags().chunk;
-  return session.PrefillWithLogits(ids, metered, chunk_given ? flags.model.chunk : 64);
+  return session.PrefillWithLogits(prompt, metered, chunk_given ? flags.model.chunk : 64);
 }
 
 Status Run(const LogitsFlags& flags) {
@@ -63,6 +70,9 @@ Status Run(const LogitsFlags& flags) {
   if (!ids) return ids.error();
   const Result<OpenedModel> opened = OpenModelOf(flags.model, /*needs_text=*/false);
   if (!opened) return opened.error();
+  Result<std::vector<ImageEmbedding>> images = EncodeImages(*opened->model, flags.images);
+  if (!images) return images.error();
+  const Prompt prompt = {*ids, *std::move(images)};
   Result<std::unique_ptr<AnySession>> session = opened->NewSession(flags.model);
   if (!session) return session.error();
   Result<OutputFile> output = OutputFile::Create(flags.output);
@@ -72,7 +82,7 @@ Status Run(const LogitsFlags& flags) {
   std::uint64_t written = 0;
   Status write_status;
   const Status status =
-      ForEachRow(**session, *ids, flags, [&](std::size_t, std::span<const float> row) {
+      ForEachRow(**session, prompt, flags, [&](std::size_t, std::span<const float> row) {
         const std::span bytes(reinterpret_cast<const std::uint8_t*>(row.data()), row.size_bytes());
         write_status = output->WriteAt(written, bytes);
         written += bytes.size();
@@ -116,6 +126,7 @@ void AddLogits(CLI::App& app, Command* chosen) {
                 {"--ids-file", "FILE",
                  "Decimal ids between white space, used as they are (- is standard input)"},
                 flags.ids_file, Need::kRequired);
+        AddImageFlags(command, flags.images);
         AddText(command,
                 {"-o,--output", "FILE",
                  "Gets a row of float32 per id, as many as the embedding has rows"},

@@ -72,6 +72,8 @@ int Main(int argc, char** argv) {
   AddTokenize(app, &chosen);
   AddLogits(app, &chosen);
   AddPerplexity(app, &chosen);
+  AddEncodeImage(app, &chosen);
+  AddMask(app, &chosen);
   AddBench(app, &chosen);
   try {
     app.parse(argc, argv);

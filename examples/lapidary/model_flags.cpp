@@ -8,9 +8,9 @@
 
 namespace lapidary::cli {
 
-void AddModelFlags(CLI::App& command, ModelFlags& flags) {
+void AddModelFlags(CLI::App& command, ModelFlags& flags, Need need_model) {
   AddText(command, {"-m,--model", "FILE", "Weights: a blob (.lap) or a GGUF file"}, flags.path,
-          Need::kRequired);
+          need_model);
   AddNumber(command, {"-t,--threads", "N", "Threads [all processors]"}, 1, 1024, flags.threads);
   AddChoice(command,
             {"--precision", "P",
@@ -19,6 +19,16 @@ void AddModelFlags(CLI::App& command, ModelFlags& flags) {
             {"fast", "exact"}, flags.precision);
   AddNumber(command, {"--chunk", "N", StrCat("Tokens of a step of prefill [", flags.chunk, "]")}, 1,
             1 << 17, flags.chunk);
+  AddKvFlag(command, flags.kv);
+}
+
+void AddKvFlag(CLI::App& command, std::string& kv) {
+  AddChoice(command, {"--kv", "K", "Keys and values as bf16, or as int8 in half the memory [bf16]"},
+            {"bf16", "int8"}, kv);
+}
+
+KvFormat KvFormatOf(std::string_view kv) {
+  return kv == "int8" ? KvFormat::kInt8 : KvFormat::kBF16;
 }
 
 void AddContextFlag(CLI::App& command, ModelFlags& flags) {
@@ -40,6 +50,7 @@ Result<OpenedModel> OpenModelOf(const ModelFlags& flags, bool needs_text) {
   ModelOptions options;
   options.threads = flags.threads;
   options.chunk = flags.chunk;
+  options.kv = KvFormatOf(flags.kv);
   if (!flags.precision.empty()) {
     options.precision = flags.precision == "fast" ? Precision::kFast : Precision::kExact;
   }

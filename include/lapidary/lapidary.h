@@ -13,8 +13,12 @@
 #include "lapidary/config/config.h"
 #include "lapidary/config/models.h"
 #include "lapidary/config/precision.h"
+// vision; a program that reads image files includes lapidary/vision/image.h itself
+#include "lapidary/vision/image_embedding.h"
+#include "lapidary/vision/picture.h"
 // text
 #include "lapidary/text/chat_template.h"
+#include "lapidary/text/prompt.h"
 #include "lapidary/text/tokenizer.h"
 #include "lapidary/text/utf8_stream.h"
 // weights

@@ -341,7 +341,7 @@ void CheckPairTile() {
   }
   std::vector<float> c = UniformVector(random, kRows * kOut);
   const std::vector<float> before = c;
-  PairTile<Format::kBF16, kRows>(w.data(), w.data() + 2 * kVectorBytes, kStep, kPairs, x.data(),
+  PairTile<WeightPairs<Format::kBF16>, kRows>(w.data(), w.data() + 2 * kVectorBytes, kStep, kPairs, x.data(),
                                  kStride, c.data(), kOut);
   size_t wrong = 0;
   for (size_t r = 0; r < kRows; ++r) {

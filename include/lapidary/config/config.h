@@ -26,6 +26,8 @@ struct VisionConfig {
   std::int32_t soft_tokens = 0;  // rows that one picture becomes, after pooling
 
   constexpr bool present() const { return image != 0; }
+  constexpr std::int32_t grid() const { return image / patch; }       // patches along a side
+  constexpr std::int32_t patches() const { return grid() * grid(); }  // of a picture
   friend constexpr bool operator==(const VisionConfig&, const VisionConfig&) = default;
 };
 

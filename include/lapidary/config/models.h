@@ -10,6 +10,7 @@
 #define LAPIDARY_CONFIG_MODELS_H_
 
 #include <concepts>
+#include <cstdint>
 #include <string_view>
 
 #include "lapidary/config/config.h"
@@ -21,6 +22,30 @@ template <class M>
 concept ModelSpec = requires {
   { M::kName } -> std::convertible_to<std::string_view>;
   { M::kConfig } -> std::convertible_to<const Config&>;
+};
+
+// The same for an image encoder; see CheckedModel.
+template <VisionConfig kConfig>
+struct CheckedVision {
+  // Soft tokens along a side.
+  static constexpr std::int32_t kSoftGrid = [] {
+    std::int32_t side = 0;
+    while (side * side < kConfig.soft_tokens) ++side;
+    return side;
+  }();
+  static_assert(kConfig.image > 0 && kConfig.patch > 0 && kConfig.image % kConfig.patch == 0,
+                "vision.image must be a positive multiple of vision.patch");
+  static_assert(kConfig.width > 0 && kConfig.width % 32 == 0,
+                "vision.width must be a positive multiple of 32, the group of the activations");
+  static_assert(
+      kConfig.heads > 0 && kConfig.width % (2 * kConfig.heads) == 0,
+      "vision.width must be a multiple of twice vision.heads: heads have pairs of inputs");
+  static_assert(kConfig.ff_width > 0 && kConfig.layers > 0,
+                "vision.ff_width and vision.layers must be positive");
+  static_assert(kConfig.soft_tokens > 0 && kSoftGrid * kSoftGrid == kConfig.soft_tokens &&
+                    kConfig.grid() % kSoftGrid == 0,
+                "vision.soft_tokens must be a square whose root divides the patches along a side");
+  static constexpr bool kOk = true;
 };
 
 // Instantiated once for every model that a program uses: says in a sentence which value is wrong.

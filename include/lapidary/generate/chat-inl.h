@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -18,6 +19,8 @@
 #include "lapidary/generate/options.h"
 #include "lapidary/model/model-inl.h"
 #include "lapidary/text/chat_template.h"
+#include "lapidary/text/prompt.h"
+#include "lapidary/vision/image_embedding.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace lapidary {
@@ -36,6 +39,13 @@ class Chat {
   // was before the call, unless a reply was already under way.
   Result<GenerateResult> Send(std::string_view user, const TextCallback& on_text = {},
                               const GenerateOptions& options = {}) {
+    return Send(user, {}, on_text, options);
+  }
+
+  // The same with pictures (Model::EncodeImage), which come before the text.
+  Result<GenerateResult> Send(std::string_view user, std::span<const ImageEmbedding> images,
+                              const TextCallback& on_text = {},
+                              const GenerateOptions& options = {}) {
     if (!template_) {
       if (model_.tokenizer() == nullptr) {
         return MakeError(ErrorCode::kUnsupported,
@@ -45,10 +55,11 @@ class Chat {
       if (!created) return created.error();
       template_ = *std::move(created);
     }
-    std::vector<int32_t> prompt = pending_;
-    const std::vector<int32_t> turn =
-        session_.position() == 0 ? template_->FirstTurn(system_, user) : template_->NextTurn(user);
-    prompt.insert(prompt.end(), turn.begin(), turn.end());
+    Prompt prompt = {pending_, {images.begin(), images.end()}};
+    const std::vector<int32_t> turn = session_.position() == 0
+                                          ? template_->FirstTurn(system_, user, images)
+                                          : template_->NextTurn(user, false, images);
+    prompt.ids.insert(prompt.ids.end(), turn.begin(), turn.end());
     Result<GenerateResult> reply = Generate(model_, session_, prompt, options, on_text);
     if (!reply) return reply;
     // The last token of the reply is not in the session yet. An end token is replaced by the

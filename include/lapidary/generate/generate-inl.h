@@ -9,7 +9,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
-#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -19,6 +18,7 @@
 #include "lapidary/generate/sampler-inl.h"
 #include "lapidary/generate/stop_strings.h"
 #include "lapidary/model/model-inl.h"
+#include "lapidary/text/prompt.h"
 #include "lapidary/text/tokenizer.h"
 #include "lapidary/text/utf8_stream.h"
 
@@ -37,7 +37,7 @@ inline bool IsEnd(const Tokenizer& tokenizer, int32_t id) {
 // Session::Prefill for the prompt, kUnsupported if the model has no tokenizer, kOutOfMemory.
 template <ModelSpec M>
 Result<GenerateResult> Generate(const Model<M>& model, Session<M>& session,
-                                std::span<const int32_t> prompt, const GenerateOptions& options,
+                                const PromptView& prompt, const GenerateOptions& options,
                                 const TextCallback& on_text = {}) {
   using Clock = std::chrono::steady_clock;
   const auto seconds = [](Clock::time_point from) {
@@ -52,7 +52,7 @@ Result<GenerateResult> Generate(const Model<M>& model, Session<M>& session,
   const size_t choices = std::min<size_t>(M::kConfig.vocabulary, kImageSoftToken);
 
   GenerateResult result;
-  result.prompt_tokens = prompt.size();
+  result.prompt_tokens = prompt.ids.size();
   const Clock::time_point start = Clock::now();
   if (Status status = session.Prefill(prompt, options.prefill_progress); !status) {
     return status.error();

@@ -16,6 +16,14 @@ HWY_BEFORE_NAMESPACE();
 namespace lapidary {
 namespace HWY_NAMESPACE {
 
+// Adds 16 partial sums in a fixed order.
+HWY_INLINE float SumOfLanes(float* HWY_RESTRICT lanes) {
+  for (size_t half = 8; half != 0; half /= 2) {
+    for (size_t j = 0; j < half; ++j) lanes[j] += lanes[j + half];
+  }
+  return lanes[0];
+}
+
 // Sum of squares of x[n]. The 16 partial sums and their order are the same on every target, so that
 // vector width does not change a result.
 template <class Size>
@@ -34,10 +42,7 @@ HWY_INLINE float SumOfSquares(const float* HWY_RESTRICT x, Size n) {
   HWY_ALIGN float lanes[16];
   HWY_UNROLL(4) for (size_t v = 0; v < kSums; ++v) hn::Store(sums[v], d, lanes + v * kLanes);
   for (size_t i = whole; i < n; ++i) lanes[i - whole] += x[i] * x[i];
-  for (size_t half = 8; half != 0; half /= 2) {
-    for (size_t j = 0; j < half; ++j) lanes[j] += lanes[j + half];
-  }
-  return lanes[0];
+  return SumOfLanes(lanes);
 }
 
 // 1 / root mean square, as RMSNorm uses it.
@@ -70,6 +75,38 @@ HWY_NOINLINE inline void AddRmsNorm(const float* HWY_RESTRICT x, const float* HW
   }
 }
 
+// Sum of x[n], n a multiple of 16. Order as in SumOfSquares.
+HWY_INLINE float Sum(const float* HWY_RESTRICT x, size_t n) {
+  constexpr size_t kSums = 16 / kLanes;
+  const DF d;
+  VF sums[kSums];
+  HWY_UNROLL(4) for (size_t v = 0; v < kSums; ++v) sums[v] = hn::Zero(d);
+  for (size_t i = 0; i < n; i += 16) {
+    HWY_UNROLL(4) for (size_t v = 0; v < kSums; ++v) {
+      sums[v] = hn::Add(sums[v], hn::LoadU(d, x + i + v * kLanes));
+    }
+  }
+  HWY_ALIGN float lanes[16];
+  HWY_UNROLL(4) for (size_t v = 0; v < kSums; ++v) hn::Store(sums[v], d, lanes + v * kLanes);
+  return SumOfLanes(lanes);
+}
+
+// out = (x - mean) / standard deviation * gain + bias, [n], n a multiple of 16. out may not be x.
+HWY_NOINLINE inline void LayerNorm(const float* HWY_RESTRICT x, const float* HWY_RESTRICT gain,
+                                   const float* HWY_RESTRICT bias, size_t n, float epsilon,
+                                   float* HWY_RESTRICT out) {
+  const DF d;
+  const VF mean = hn::Set(d, Sum(x, n) / static_cast<float>(n));
+  for (size_t i = 0; i < n; i += kLanes) {
+    hn::StoreU(hn::Sub(hn::LoadU(d, x + i), mean), d, out + i);
+  }
+  const VF scale = hn::Set(d, InverseRms(out, n, epsilon));
+  for (size_t i = 0; i < n; i += kLanes) {
+    const VF v = hn::Mul(hn::Mul(hn::LoadU(d, out + i), scale), hn::LoadU(d, gain + i));
+    hn::StoreU(hn::Add(v, hn::LoadU(d, bias + i)), d, out + i);
+  }
+}
+
 // x *= factor, [n].
 HWY_INLINE void Scale(float* HWY_RESTRICT x, size_t n, float factor) {
   const DF d;
@@ -96,15 +133,17 @@ HWY_NOINLINE inline void RotateHalves(const float* HWY_RESTRICT cosine,
   }
 }
 
-// gelu(gate) * up with the tanh approximation, which Gemma 3 was trained with:
+// gelu(x) with the tanh approximation, which Gemma 3 and SigLIP were trained with:
 //   gelu(x) = x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) = x / (1 + e^-2u), u the argument
 //   of tanh.
-HWY_INLINE VF GeluTimes(VF gate, VF up) {
+HWY_INLINE VF Gelu(VF x) {
   const DF d;
-  const VF cube = hn::MulAdd(hn::Mul(hn::Mul(gate, gate), gate), hn::Set(d, 0.044715f), gate);
+  const VF cube = hn::MulAdd(hn::Mul(hn::Mul(x, x), x), hn::Set(d, 0.044715f), x);
   const VF e = Exp(hn::Mul(cube, hn::Set(d, -2.0f * 0.79788456f)));
-  return hn::Mul(hn::Div(gate, hn::Add(hn::Set(d, 1.0f), e)), up);
+  return hn::Div(x, hn::Add(hn::Set(d, 1.0f), e));
 }
+
+HWY_INLINE VF GeluTimes(VF gate, VF up) { return hn::Mul(Gelu(gate), up); }
 
 }  // namespace HWY_NAMESPACE
 }  // namespace lapidary

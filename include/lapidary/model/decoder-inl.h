@@ -28,9 +28,12 @@
 #include "lapidary/kernels/matmul-inl.h"
 #include "lapidary/kernels/norm-inl.h"
 #include "lapidary/kernels/quantize-inl.h"
+#include "lapidary/kernels/team_matmul-inl.h"
+#include "lapidary/kernels/visible_keys.h"
 #include "lapidary/model/decoder_weights.h"
 #include "lapidary/model/kv_cache.h"
 #include "lapidary/model/rope-inl.h"
+#include "lapidary/text/prompt.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace lapidary {
@@ -40,9 +43,10 @@ namespace HWY_NAMESPACE {
 struct Run {
   KvCache* cache = nullptr;  // holds positions below `position`; memory reserved for the new ones
   size_t position = 0;       // of ids[0]
-  std::span<const int32_t> ids;  // valid rows of the embedding
-  size_t first_logits = 0;       // logits are wanted for ids[first_logits] and following
-  float* logits = nullptr;       // [ids.size() - first_logits, vocabulary]; null if not wanted
+  std::span<const int32_t> ids;            // valid rows of the embedding, except where pictures are
+  std::span<const ImageSpan> images = {};  // within ids, in order; whole ones only
+  size_t first_logits = 0;                 // logits are wanted for ids[first_logits] and following
+  float* logits = nullptr;  // [ids.size() - first_logits, vocabulary]; null if not wanted
 };
 
 template <ModelSpec M>
@@ -63,9 +67,6 @@ class Decoder {
 
   // Positions whose query heads fill one tile of attention.
   static constexpr size_t kTilePositions = kQueryTile / kGroup;
-  // Rows of activations that a thread takes through a pair of panels at a time: 128 rows of 640 to
-  // 2048 bytes stay in the second-level cache while all pairs pass over them.
-  static constexpr size_t kRowBlock = 128;
 
  public:
   // Steps take at most `max_rows` rows.
@@ -87,11 +88,16 @@ class Decoder {
     logits_.clear();
     for (const Run& run : runs) {
       const size_t first_row = rows_.size();
+      auto image = run.images.begin();
       for (size_t i = 0; i < run.ids.size(); ++i) {
         if (run.logits != nullptr && i >= run.first_logits) {
           logits_.push_back({rows_.size(), run.logits + (i - run.first_logits) * kVocabulary});
         }
-        rows_.push_back({run.cache, run.position + i, run.ids[i]});
+        while (image != run.images.end() && image->end() <= i) ++image;
+        const bool pictured = image != run.images.end() && image->begin <= i;
+        rows_.push_back({run.cache, run.position + i,
+                         run.position + (pictured ? image->end() - 1 : i), run.ids[i],
+                         pictured ? image->embeddings + (i - image->begin) * kWidth : nullptr});
       }
       for (size_t i = 0; i < run.ids.size(); i += kTilePositions) {
         const size_t positions = std::min(kTilePositions, run.ids.size() - i);
@@ -133,7 +139,9 @@ class Decoder {
   struct Row {
     KvCache* cache;
     size_t position;
-    int32_t id;
+    size_t block_end;        // see KeysOfQuery
+    int32_t id;              // of a text row
+    const float* embedding;  // of a picture's row, [kWidth]; else null
   };
   struct LogitsRow {
     size_t row;
@@ -243,15 +251,20 @@ class Decoder {
     return (FormFor(w.format, precision_) | ...);
   }
 
-  // residual = embedding * sqrt(width), and the input of the first layer.
+  // residual = embedding * sqrt(width), for pictures what the encoder made, unscaled; and the input
+  // of the first layer.
   void Embed(size_t thread) {
     // The model was trained with the factor rounded to bf16.
     const float factor = hwy::F32FromBF16(hwy::BF16FromF32(std::sqrt(static_cast<float>(kWidth))));
     const Range part = MyPart(rows_.size(), thread);
     for (size_t r = part.begin; r < part.end; ++r) {
       float* residual = residual_ + r * kWidth;
-      UnpackRow(weights_.embedding, static_cast<size_t>(rows_[r].id), residual);
-      Scale(residual, kWidth, factor);
+      if (rows_[r].embedding != nullptr) {
+        hwy::CopyBytes(rows_[r].embedding, residual, kWidth * sizeof(float));
+      } else {
+        UnpackRow(weights_.embedding, static_cast<size_t>(rows_[r].id), residual);
+        Scale(residual, kWidth, factor);
+      }
       NormForAttention(thread, r, 0);
       local_rope_.Row(rows_[r].position, Cosines(r, LayerKind::kLocal),
                       Sines(r, LayerKind::kLocal));
@@ -298,9 +311,11 @@ class Decoder {
       if (vector < kHeads + kKvHeads) {
         RmsNorm(x, w.k_norm, kHeadDim, kEpsilon, x);
         RotateHalves(Cosines(r, kind), Sines(r, kind), kHeadDim, 1.0f, x);
-        StoreKey(x, kHeadDim, slot, Keys(r, layer, vector - kHeads, page));
+        const KvPage kv = Page(r, layer, vector - kHeads, page);
+        StoreKey(x, kHeadDim, slot, kv.format, kv.keys);
       } else {
-        StoreValue(x, kHeadDim, slot, Values(r, layer, vector - kHeads - kKvHeads, page));
+        const KvPage kv = Page(r, layer, vector - kHeads - kKvHeads, page);
+        StoreValue(x, kHeadDim, slot, kv.format, kv.values);
       }
     }
   }
@@ -373,10 +388,9 @@ class Decoder {
       for (size_t g = 0; g < kGroup; ++g)
         visible[p * kGroup + g] = Visible(task.first_row + p, kind);
     }
-    AttendPage(Queries(task.kv_head, task.first_row), task.positions * kGroup, kHeadDim,
-               Keys(task.first_row, layer, task.kv_head, page),
-               Values(task.first_row, layer, task.kv_head, page), page * kPageKeys, visible,
-               scratch, out, max, sum);
+    AttendPage(Queries(task.kv_head, task.first_row), task.positions * kGroup, kHeadDim, kHeadDim,
+               Page(task.first_row, layer, task.kv_head, page), page * kPageKeys, visible, scratch,
+               out, max, sum);
   }
 
   // Divides the weighted sum of a head by the sum of its weights.
@@ -415,7 +429,7 @@ class Decoder {
     ThreadScratch& scratch = scratch_[thread];
     const unsigned forms = FormsFor(w.down);
     ForBlocks(
-        thread, CountPairs(w.gate), rows_.size(),
+        Member(thread), CountPairs(w.gate), rows_.size(),
         [&](size_t pair, size_t r0, size_t rows) HWY_ATTR {
           MatMulPair(w.gate, pair, normed_, r0, rows, precision_, scratch.matmul, scratch.block[0]);
           MatMulPair(w.up, pair, normed_, r0, rows, precision_, scratch.matmul, scratch.block[1]);
@@ -460,46 +474,20 @@ class Decoder {
 
   // ---- Helpers ----
 
-  // Calls f(pair, first row, rows) for this thread's share of `pairs` pairs of panels times row
-  // blocks.
-  template <class F>
-  void ForBlocks(size_t thread, size_t pairs, size_t rows, const F& f) {
-    const size_t row_blocks = (rows + kRowBlock - 1) / kRowBlock;
-    const Range part = MyPart(pairs * row_blocks, thread);
-    for (size_t i = part.begin; i < part.end; ++i) {
-      const size_t r0 = i / pairs * kRowBlock;
-      f(i % pairs, r0, std::min(kRowBlock, rows - r0));
-    }
-  }
+  TeamMember Member(size_t thread) const { return {thread, pool_->size()}; }
 
-  // x[rows] times the transposes of several matrices side by side; store(row, column, values,
-  // count) receives up to 32 outputs of a row.
+  // See TeamMatMul.
   template <size_t kMatrices, class Store>
   void MatMul(size_t thread, const PackedMatrix* const (&matrices)[kMatrices], const Activations& x,
               size_t rows, Precision precision, const Store& store) {
     ThreadScratch& scratch = scratch_[thread];
-    size_t pairs = 0;
-    for (const PackedMatrix* w : matrices) pairs += CountPairs(*w);
-    ForBlocks(thread, pairs, rows, [&](size_t pair, size_t r0, size_t count) HWY_ATTR {
-      size_t column = 0;
-      const PackedMatrix* const* w = matrices;
-      for (; pair >= CountPairs(**w); ++w) {
-        pair -= CountPairs(**w);
-        column += (*w)->rows;
-      }
-      MatMulPair(**w, pair, x, r0, count, precision, scratch.matmul, scratch.block[0]);
-      const size_t outputs = std::min(kPairOutputs, (*w)->rows - pair * kPairOutputs);
-      for (size_t r = 0; r < count; ++r) {
-        store(r0 + r, column + pair * kPairOutputs, scratch.block[0] + r * kPairOutputs, outputs);
-      }
-    });
+    TeamMatMul(Member(thread), matrices, x, rows, precision, scratch.matmul, scratch.block[0],
+               store);
   }
 
-  // Causal, and on local layers within the window.
   VisibleKeys Visible(size_t r, LayerKind kind) const {
-    constexpr size_t kWindow = kConfig.window;
-    const size_t last = rows_[r].position;
-    return {kind == LayerKind::kLocal && last >= kWindow ? last - kWindow + 1 : 0, last};
+    return KeysOfQuery(rows_[r].position, rows_[r].block_end,
+                       kind == LayerKind::kLocal ? kConfig.window : 0);
   }
 
   // The pages that any position of a task sees.
@@ -509,11 +497,8 @@ class Decoder {
             Visible(last_row, kind).last / kPageKeys + 1};
   }
 
-  hwy::bfloat16_t* Keys(size_t r, size_t layer, size_t kv_head, size_t page) {
-    return reinterpret_cast<hwy::bfloat16_t*>(rows_[r].cache->Keys(layer, kv_head, page));
-  }
-  hwy::bfloat16_t* Values(size_t r, size_t layer, size_t kv_head, size_t page) {
-    return reinterpret_cast<hwy::bfloat16_t*>(rows_[r].cache->Values(layer, kv_head, page));
+  KvPage Page(size_t r, size_t layer, size_t kv_head, size_t page) {
+    return rows_[r].cache->Page(layer, kv_head, page);
   }
 
   // Queries of a key/value head, from a row on: [rows, kGroup, kHeadDim].

@@ -22,6 +22,7 @@ namespace lapidary {
 
 // Bytes that the cache of one session takes, known before any is allocated.
 struct KvPlan {
+  KvFormat format = KvFormat::kBF16;
   std::size_t page_bytes = 0;    // of one layer: keys and values of all heads
   std::size_t local_pages = 0;   // of one local layer
   std::size_t global_pages = 0;  // of one global layer
@@ -29,14 +30,17 @@ struct KvPlan {
 };
 
 // `chunk` is the largest number of positions that one step appends.
-inline KvPlan PlanKv(const Config& config, std::size_t context, std::size_t chunk) {
-  constexpr std::size_t kValueBytes = 2;  // bf16
+inline KvPlan PlanKv(const Config& config, std::size_t context, std::size_t chunk,
+                     KvFormat format = KvFormat::kBF16) {
   KvPlan plan;
-  plan.page_bytes = 2 * kPageKeys * static_cast<std::size_t>(config.kv_width()) * kValueBytes;
+  plan.format = format;
+  plan.page_bytes = 2 * static_cast<std::size_t>(config.kv_heads) *
+                    KvHalfPageBytes(format, static_cast<std::size_t>(config.head_dim));
   plan.global_pages = (context + kPageKeys - 1) / kPageKeys;
-  // The rows of a chunk see window + chunk - 1 positions, which may begin anywhere in a page.
+  // The rows of a chunk see window + chunk - 1 positions. Where these begin and end in the middle
+  // of a page, the first and the last one share a page of the ring: their slots do not meet.
   const std::size_t span = static_cast<std::size_t>(config.window) + chunk - 1;
-  plan.local_pages = std::min((span + kPageKeys - 2) / kPageKeys + 1, plan.global_pages);
+  plan.local_pages = std::min((span + kPageKeys - 1) / kPageKeys, plan.global_pages);
   plan.bytes =
       plan.page_bytes *
       (plan.local_pages * static_cast<std::size_t>(CountLayers(config, LayerKind::kLocal)) +
@@ -46,10 +50,11 @@ inline KvPlan PlanKv(const Config& config, std::size_t context, std::size_t chun
 
 class KvCache {
  public:
-  KvCache(const Config& config, std::size_t context, std::size_t chunk)
-      : plan_(PlanKv(config, context, chunk)),
+  KvCache(const Config& config, std::size_t context, std::size_t chunk,
+          KvFormat format = KvFormat::kBF16)
+      : plan_(PlanKv(config, context, chunk, format)),
         window_(static_cast<std::size_t>(config.window)),
-        head_elements_(PageElements(static_cast<std::size_t>(config.head_dim))) {
+        head_dim_(static_cast<std::size_t>(config.head_dim)) {
     layers_.resize(static_cast<std::size_t>(config.layers));
     for (std::int32_t i = 0; i < config.layers; ++i) {
       const bool local = KindOfLayer(config, i) == LayerKind::kLocal;
@@ -76,13 +81,12 @@ class KvCache {
     return {};
   }
 
-  // The page that holds positions 256 * page ... of a head in a layer, [kPageKeys * head_dim] bf16.
-  std::uint16_t* Keys(std::size_t layer, std::size_t kv_head, std::size_t page) {
+  // The page that holds positions 256 * page ... of a head in a layer.
+  KvPage Page(std::size_t layer, std::size_t kv_head, std::size_t page) {
     std::vector<AlignedBuffer>& pages = layers_[layer];
-    return pages[page % pages.size()].As<std::uint16_t>().data() + 2 * kv_head * head_elements_;
-  }
-  std::uint16_t* Values(std::size_t layer, std::size_t kv_head, std::size_t page) {
-    return Keys(layer, kv_head, page) + head_elements_;
+    return BindKvPage(
+        plan_.format, head_dim_,
+        pages[page % pages.size()].data() + 2 * kv_head * KvHalfPageBytes(plan_.format, head_dim_));
   }
 
   // Whether a session that has written positions below `written` may go on from `position`: whether
@@ -90,8 +94,7 @@ class KvCache {
   bool CanRewindTo(std::size_t position, std::size_t written) const {
     if (written == 0) return true;
     const std::size_t first = position - std::min(position, window_ - 1);
-    const std::size_t newest_page = (written - 1) / kPageKeys;
-    return first / kPageKeys + plan_.local_pages > newest_page;
+    return first + plan_.local_pages * kPageKeys >= written;
   }
 
   const KvPlan& plan() const { return plan_; }
@@ -99,9 +102,9 @@ class KvCache {
  private:
   KvPlan plan_;
   std::size_t window_;
-  std::size_t head_elements_;
+  std::size_t head_dim_;
   std::size_t reserved_ = 0;
-  std::vector<std::vector<AlignedBuffer>> layers_;  // [layers][pages]: kv heads * (keys, values)
+  std::vector<std::vector<AlignedBuffer>> layers_;  // [layers][pages]: KvPage of each kv head
 };
 
 }  // namespace lapidary

@@ -23,7 +23,13 @@
 #include "lapidary/model/decoder-inl.h"
 #include "lapidary/model/kv_cache.h"
 #include "lapidary/model/options.h"
+#include "lapidary/model/vision-inl.h"
+#include "lapidary/model/vision_weights.h"
+#include "lapidary/text/prompt.h"
 #include "lapidary/text/tokenizer.h"
+#include "lapidary/vision/image_embedding.h"
+#include "lapidary/vision/picture.h"
+#include "lapidary/vision/resize-inl.h"
 #include "lapidary/weights/weight_file.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -59,12 +65,15 @@ class Model {
     }
     Result<DecoderWeights> weights = FindDecoderWeights(*file, M::kConfig);
     if (!weights) return weights.error();
+    Result<std::optional<VisionWeights>> vision = FindVisionWeights(*file, M::kConfig);
+    if (!vision) return vision.error();
     auto pool = std::make_unique<ThreadPool>(options.threads);
     const size_t chunk = std::min(options.chunk, static_cast<size_t>(M::kConfig.context));
     Result<Decoder<M>> decoder = Decoder<M>::Create(*std::move(weights), *pool, chunk);
     if (!decoder) return decoder.error();
-    return Model(std::make_shared<State>(*std::move(file), std::move(tokenizer), std::move(pool),
-                                         *std::move(decoder), options.precision));
+    return Model(std::make_shared<State>(*std::move(file), std::move(tokenizer), *std::move(vision),
+                                         std::move(pool), *std::move(decoder), options.precision,
+                                         options.kv));
   }
 
   static constexpr const Config& config() { return kConfig; }
@@ -75,25 +84,64 @@ class Model {
   // Most tokens that one step takes.
   size_t chunk() const { return state_->decoder.max_rows(); }
   Precision precision() const { return state_->precision; }
+  KvFormat kv() const { return state_->kv; }
+  // Whether the file holds an image encoder.
+  bool has_vision() const { return state_->vision.has_value(); }
+
+  // Shows a picture to the image encoder: seconds of work on all threads, during which steps of
+  // sessions wait. The result may be used in any number of prompts of this model. Errors:
+  // kUnsupported if the file has no encoder, those of Resize, kOutOfMemory.
+  Result<ImageEmbedding> EncodeImage(const Picture& picture,
+                                     const ImageOptions& options = {}) const {
+    static_assert(kConfig.vision.present(),
+                  "this model reads no pictures: its Config has no vision tower");
+    if (!has_vision()) {
+      return MakeError(ErrorCode::kUnsupported, state_->file.path().string(),
+                       " holds no image encoder: it is for text only");
+    }
+    std::vector<Box> boxes = {{0, 0, picture.width(), picture.height()}};
+    if (options.pan_and_scan) {
+      const auto crops = PanAndScan(picture.width(), picture.height(), options.crops);
+      boxes.insert(boxes.end(), crops.begin(), crops.end());
+    }
+    constexpr size_t kSoftTokens = kConfig.vision.soft_tokens, kWidth = kConfig.width;
+    std::vector<float> values(boxes.size() * kSoftTokens * kWidth);
+    for (size_t i = 0; i < boxes.size(); ++i) {
+      const Result<Picture> part = Crop(picture, boxes[i]);
+      if (!part) return part.error();
+      const Result<std::vector<float>> pixels = PixelsOf(*part, kConfig.vision.image);
+      if (!pixels) return pixels.error();
+      const std::lock_guard<std::mutex> lock(state_->mutex);
+      auto encoder = VisionEncoder<kConfig.vision>::Create(*state_->vision, *state_->pool);
+      if (!encoder) return encoder.error();
+      encoder->Encode(pixels->data(), values.data() + i * kSoftTokens * kWidth);
+    }
+    return ImageEmbedding(kSoftTokens, kWidth, std::move(values));
+  }
 
  private:
   friend class Session<M>;
   static constexpr Config kConfig = M::kConfig;
 
   struct State {
-    State(WeightFile f, std::optional<Tokenizer> t, std::unique_ptr<ThreadPool> p, Decoder<M> d,
-          Precision precision_of_prefill)
+    State(WeightFile f, std::optional<Tokenizer> t, std::optional<VisionWeights> v,
+          std::unique_ptr<ThreadPool> p, Decoder<M> d, Precision precision_of_prefill,
+          KvFormat kv_format)
         : file(std::move(f)),
           tokenizer(std::move(t)),
+          vision(std::move(v)),
           pool(std::move(p)),
           decoder(std::move(d)),
-          precision(precision_of_prefill) {}
+          precision(precision_of_prefill),
+          kv(kv_format) {}
     WeightFile file;
     std::optional<Tokenizer> tokenizer;
+    std::optional<VisionWeights> vision;
     std::unique_ptr<ThreadPool> pool;
     std::mutex mutex;  // held during a step: guards pool and decoder
     Decoder<M> decoder;
     Precision precision;
+    KvFormat kv;
   };
 
   explicit Model(std::shared_ptr<State> state) : state_(std::move(state)) {}
@@ -111,7 +159,7 @@ class Session {
   explicit Session(const Model<M>& model, size_t context = 0)
       : state_(model.state_),
         context_(context == 0 ? kContext : std::min(context, kContext)),
-        cache_(M::kConfig, context_, model.chunk()) {}
+        cache_(M::kConfig, context_, model.chunk(), model.kv()) {}
 
   size_t position() const { return ids_.size(); }
   size_t context() const { return context_; }
@@ -121,36 +169,40 @@ class Session {
   std::span<const float> logits() const { return logits_; }
   const KvPlan& memory_plan() const { return cache_.plan(); }
 
-  // Appends tokens, in chunks of the model's size, with the model's precision; logits() are then
-  // those of the last one. Errors: kInvalidArgument (no tokens, or an id outside the vocabulary)
-  // and kContextFull, with nothing changed; kOutOfMemory and kCancelled (progress returned false
-  // between two chunks), with the earlier chunks kept.
-  Status Prefill(std::span<const int32_t> ids, const ProgressCallback& progress = {}) {
-    return Append(ids, state_->precision, progress);
+  // Appends tokens and pictures, in chunks of the model's size, with the model's precision; a
+  // picture is never divided between two chunks. logits() are then those of the last token. Errors:
+  // kContextFull, kInvalidArgument (no tokens, an id outside the vocabulary, a picture larger than
+  // a chunk) and those of PlaceImages, with nothing changed; kOutOfMemory and kCancelled (progress
+  // returned false between two chunks), with the earlier chunks kept.
+  Status Prefill(const PromptView& prompt, const ProgressCallback& progress = {}) {
+    return Append(prompt, state_->precision, progress);
   }
 
   // Appends one token and returns the logits of the next, [vocabulary], valid until the session
   // changes. Always in the kExact precision. Errors as for Prefill.
   Result<std::span<const float>> Decode(int32_t id) {
-    if (Status status = Append({&id, 1}, Precision::kExact, {}); !status) return status.error();
+    const std::span<const int32_t> ids(&id, 1);
+    if (Status status = Append(ids, Precision::kExact, {}); !status) return status.error();
     return logits();
   }
 
   // Appends tokens and hands out the logits of each: visit(index in ids, logits) -> bool, false
-  // cancels. Takes `rows` tokens at a time (each needs a row of logits, about a megabyte).
+  // cancels. Takes `rows` tokens at a time, or a whole picture (each row needs a row of logits,
+  // about a megabyte).
   template <class Visitor>
-  Status PrefillWithLogits(std::span<const int32_t> ids, const Visitor& visit, size_t rows = 64) {
-    if (Status status = Check(ids); !status) return status;
-    rows = std::min({std::max<size_t>(rows, 1), state_->decoder.max_rows(), ids.size()});
+  Status PrefillWithLogits(const PromptView& prompt, const Visitor& visit, size_t rows = 64) {
+    const Result<std::vector<ImageSpan>> images = Check(prompt);
+    if (!images) return images.error();
+    if (!images->empty()) rows = std::max(rows, kSoftTokens);
+    rows = std::min({std::max<size_t>(rows, 1), state_->decoder.max_rows(), prompt.ids.size()});
     std::vector<float> logits(rows * kVocabulary);
-    for (size_t i = 0; i < ids.size(); i += rows) {
-      const auto part = ids.subspan(i, std::min(rows, ids.size() - i));
-      if (Status status = Step(part, 0, logits.data(), state_->precision); !status) return status;
+    for (Chunk chunk(prompt.ids, *images, rows); chunk.Next();) {
+      if (Status status = Step(chunk, 0, logits.data(), state_->precision); !status) return status;
       const std::span<const float> all(logits);
-      const auto last = all.subspan((part.size() - 1) * kVocabulary, kVocabulary);
+      const auto last = all.subspan((chunk.ids.size() - 1) * kVocabulary, kVocabulary);
       logits_.assign(last.begin(), last.end());
-      for (size_t j = 0; j < part.size(); ++j) {
-        if (!visit(i + j, all.subspan(j * kVocabulary, kVocabulary))) {
+      for (size_t j = 0; j < chunk.ids.size(); ++j) {
+        if (!visit(chunk.begin + j, all.subspan(j * kVocabulary, kVocabulary))) {
           return MakeError(ErrorCode::kCancelled, "cancelled by the caller");
         }
       }
@@ -158,11 +210,13 @@ class Session {
     return {};
   }
 
-  // Forgets the tokens from `position` on. The rings of the local layers hold a window only: if
-  // what the token at `position` would see has been overwritten, everything is forgotten and the
-  // caller starts over from position 0. Returns the position reached: `position`, or 0.
+  // Forgets the tokens from `position` on; a position inside a picture means its first row, since
+  // the rows of a picture were computed together. The rings of the local layers hold a window only:
+  // if what the token at `position` would see has been overwritten, everything is forgotten and the
+  // caller starts over from position 0. Returns the position reached.
   size_t Rewind(size_t position) {
     if (position >= ids_.size()) return ids_.size();
+    position = StartOfBlock(position);
     if (!cache_.CanRewindTo(position, written_)) position = 0;
     ids_.resize(position);
     logits_.clear();
@@ -173,8 +227,47 @@ class Session {
  private:
   static constexpr size_t kContext = M::kConfig.context;
   static constexpr size_t kVocabulary = M::kConfig.vocabulary;
+  static constexpr size_t kSoftTokens = M::kConfig.vision.soft_tokens;
 
-  Status Check(std::span<const int32_t> ids) const {
+  // Cuts a prompt into pieces of at most `most` tokens, and never through a picture. Precondition:
+  // every picture fits into a piece.
+  struct Chunk {
+    Chunk(std::span<const int32_t> all_ids, std::vector<ImageSpan> all_images, size_t most_tokens)
+        : all(all_ids), pending(std::move(all_images)), most(most_tokens) {}
+
+    // The next piece; false at the end.
+    bool Next() {
+      begin += ids.size();
+      if (begin == all.size()) return false;
+      size_t end = std::min(begin + most, all.size());
+      images.clear();
+      for (; first_pending < pending.size(); ++first_pending) {
+        ImageSpan image = pending[first_pending];
+        if (image.begin >= end) break;
+        if (image.end() > end) {
+          end = image.begin;
+          break;
+        }
+        image.begin -= begin;
+        images.push_back(image);
+      }
+      ids = all.subspan(begin, end - begin);
+      return true;
+    }
+    bool last() const { return begin + ids.size() == all.size(); }
+
+    std::span<const int32_t> all;
+    std::vector<ImageSpan> pending;
+    size_t most;
+    size_t first_pending = 0;
+    size_t begin = 0;               // of the piece
+    std::span<const int32_t> ids;   // of the piece
+    std::vector<ImageSpan> images;  // of the piece, counted from its begin
+  };
+
+  // The places of the prompt's pictures, or why it can not be appended.
+  Result<std::vector<ImageSpan>> Check(const PromptView& prompt) const {
+    const std::span<const int32_t> ids = prompt.ids;
     if (ids.empty()) {
       return MakeError(ErrorCode::kInvalidArgument, "expected at least one token, found none");
     }
@@ -183,49 +276,71 @@ class Session {
                        " tokens is full: ", ids.size(), " needed, ", context_ - ids_.size(),
                        " free");
     }
+    Result<std::vector<ImageSpan>> images = PlaceImages(prompt, M::kConfig);
+    if (!images) return images;
+    const size_t chunk = state_->decoder.max_rows();
+    if (!images->empty() && chunk < kSoftTokens) {
+      return MakeError(ErrorCode::kInvalidArgument,
+                       "ModelOptions::chunk: a picture needs steps of ", kSoftTokens,
+                       " tokens, found ", chunk);
+    }
     for (size_t i = 0; i < ids.size(); ++i) {
-      if (ids[i] < 0 || static_cast<size_t>(ids[i]) >= kVocabulary) {
+      const bool pictured = kSoftTokens != 0 && ids[i] == kImageSoftToken;
+      if (!pictured && (ids[i] < 0 || static_cast<size_t>(ids[i]) >= kVocabulary)) {
         return MakeError(ErrorCode::kInvalidArgument, "token ", i, " has id ", ids[i],
                          ": expected 0 .. ", kVocabulary - 1);
       }
     }
-    return {};
+    return images;
   }
 
-  Status Append(std::span<const int32_t> ids, Precision precision,
-                const ProgressCallback& progress) {
-    if (Status status = Check(ids); !status) return status;
-    const size_t chunk = state_->decoder.max_rows();
-    if (ids.size() > chunk) logits_.clear();  // should a chunk fail, they belong to no token
+  Status Append(const PromptView& prompt, Precision precision, const ProgressCallback& progress) {
+    const Result<std::vector<ImageSpan>> images = Check(prompt);
+    if (!images) return images.error();
+    const size_t most = state_->decoder.max_rows();
+    if (prompt.ids.size() > most) logits_.clear();  // should a chunk fail, they belong to no token
     const bool had_logits = !logits_.empty();
-    for (size_t i = 0; i < ids.size(); i += chunk) {
-      const auto part = ids.subspan(i, std::min(chunk, ids.size() - i));
-      const bool last = i + part.size() == ids.size();
+    for (Chunk chunk(prompt.ids, *images, most); chunk.Next();) {
+      const bool last = chunk.last();
       if (last) logits_.resize(kVocabulary);
-      if (Status status = Step(part, part.size() - 1, last ? logits_.data() : nullptr, precision);
+      if (Status status =
+              Step(chunk, chunk.ids.size() - 1, last ? logits_.data() : nullptr, precision);
           !status) {
         if (!had_logits) logits_.clear();
         return status;
       }
-      if (progress && !progress({i + part.size(), ids.size()}) && !last) {
-        return MakeError(ErrorCode::kCancelled, "cancelled after ", i + part.size(), " of ",
-                         ids.size(), " tokens");
+      const size_t done = chunk.begin + chunk.ids.size();
+      if (progress && !progress({done, prompt.ids.size()}) && !last) {
+        return MakeError(ErrorCode::kCancelled, "cancelled after ", done, " of ", prompt.ids.size(),
+                         " tokens");
       }
     }
     return {};
   }
 
-  Status Step(std::span<const int32_t> ids, size_t first_logits, float* logits,
-              Precision precision) {
-    if (Status status = cache_.Reserve(ids_.size() + ids.size()); !status) return status;
-    const Run run = {&cache_, ids_.size(), ids, first_logits, logits};
+  Status Step(const Chunk& chunk, size_t first_logits, float* logits, Precision precision) {
+    const size_t end = ids_.size() + chunk.ids.size();
+    if (Status status = cache_.Reserve(end); !status) return status;
+    const Run run = {&cache_, ids_.size(), chunk.ids, chunk.images, first_logits, logits};
     {
       const std::lock_guard<std::mutex> lock(state_->mutex);
       if (Status status = state_->decoder.Step({&run, 1}, precision); !status) return status;
     }
-    ids_.insert(ids_.end(), ids.begin(), ids.end());
+    ids_.insert(ids_.end(), chunk.ids.begin(), chunk.ids.end());
     written_ = std::max(written_, ids_.size());
     return {};
+  }
+
+  // The first row of the picture at `position`; `position` itself where text is.
+  size_t StartOfBlock(size_t position) const {
+    if constexpr (kSoftTokens != 0) {
+      size_t begin = position;
+      while (ids_[position] == kImageSoftToken && begin > 0 && ids_[begin - 1] == kImageSoftToken) {
+        --begin;
+      }
+      return position - (position - begin) % kSoftTokens;
+    }
+    return position;
   }
 
   std::shared_ptr<typename Model<M>::State> state_;

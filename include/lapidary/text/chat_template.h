@@ -9,7 +9,10 @@
 //   <start_of_turn>user
 //   ...
 //
-// The four words in angle brackets are ids that this header inserts. Everything that people or the
+// A picture stands in front of the question, as <start_of_image>, its soft tokens and
+// <end_of_image> between blank lines.
+//
+// The words in angle brackets are ids that this header inserts. Everything that people or the
 // model wrote is text, so nobody can begin or end a turn by typing these words.
 #ifndef LAPIDARY_TEXT_CHAT_TEMPLATE_H_
 #define LAPIDARY_TEXT_CHAT_TEMPLATE_H_
@@ -24,6 +27,7 @@
 
 #include "lapidary/base/result.h"
 #include "lapidary/text/tokenizer.h"
+#include "lapidary/vision/image_embedding.h"
 
 namespace lapidary {
 
@@ -32,6 +36,7 @@ enum class Role : std::uint8_t { kSystem, kUser, kModel };
 struct ChatMessage {
   Role role = Role::kUser;
   std::string content;
+  std::vector<ImageEmbedding> images = {};  // of a user; they come before the content
 };
 
 inline std::string_view RoleName(Role role) {
@@ -88,12 +93,16 @@ inline std::string_view TrimWhitespace(std::string_view text) {
 
 // Collects the ids of a prompt from text and from ids that no text may produce. Neighbouring texts
 // are tokenised as one, because what meets at a seam may merge: two newlines that end one part and
-// two that begin the next are one piece. (A picture is AddText("\n\n"), AddId(kStartOfImage), its
-// soft tokens, AddId(kEndOfImage), AddText("\n\n").)
+// two that begin the next are one piece.
 class PromptBuilder {
  public:
+  // How text is read: Tokenizer::Encode, or for prompts that a program's user writes in full,
+  // EncodeWithControl.
+  enum class Text { kPlain, kWithControl };
+
   // The tokenizer must outlive the builder.
-  explicit PromptBuilder(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
+  explicit PromptBuilder(const Tokenizer& tokenizer, Text text = Text::kPlain)
+      : tokenizer_(tokenizer), reading_(text) {}
 
   PromptBuilder& AddText(std::string_view text) {
     text_ += text;
@@ -106,6 +115,24 @@ class PromptBuilder {
     return *this;
   }
 
+  // A picture: its soft tokens between markers and blank lines; with Pan & Scan, a sentence that
+  // tells the model what the crops are. All of it as Hugging Face's Gemma3Processor writes it.
+  PromptBuilder& AddImage(std::size_t soft_tokens, std::size_t parts = 1) {
+    if (parts > 1) AddText("Here is the original image ");
+    for (std::size_t i = 0; i < parts; ++i) {
+      if (i == 1) AddText(" and here are some crops to help you see better ");
+      if (i > 1) AddText(" ");
+      AddText("\n\n").AddId(kStartOfImage);
+      ids_.insert(ids_.end(), soft_tokens, kImageSoftToken);
+      AddId(kEndOfImage).AddText("\n\n");
+    }
+    return *this;
+  }
+  PromptBuilder& AddImages(std::span<const ImageEmbedding> images) {
+    for (const ImageEmbedding& image : images) AddImage(image.soft_tokens(), image.parts());
+    return *this;
+  }
+
   // Returns the ids and leaves the builder empty.
   std::vector<std::int32_t> Take() {
     Flush();
@@ -115,12 +142,14 @@ class PromptBuilder {
  private:
   void Flush() {
     if (text_.empty()) return;
-    const std::vector<std::int32_t> ids = tokenizer_.Encode(text_);
+    const std::vector<std::int32_t> ids =
+        reading_ == Text::kPlain ? tokenizer_.Encode(text_) : tokenizer_.EncodeWithControl(text_);
     ids_.insert(ids_.end(), ids.begin(), ids.end());
     text_.clear();
   }
 
   const Tokenizer& tokenizer_;
+  Text reading_;
   std::string text_;  // not tokenised yet
   std::vector<std::int32_t> ids_;
 };
@@ -182,7 +211,7 @@ class ChatTemplate {
       }
       OpenTurn(message.role, &prompt);
       if (i == first) AddSystem(system, &prompt);
-      prompt.AddText(TrimWhitespace(message.content));
+      prompt.AddImages(message.images).AddText(TrimWhitespace(message.content));
       CloseTurn(&prompt);
     }
     if (messages.back().role == Role::kUser) OpenTurn(Role::kModel, &prompt);
@@ -190,12 +219,13 @@ class ChatTemplate {
   }
 
   // What a new session begins with, up to the open turn of the model.
-  std::vector<std::int32_t> FirstTurn(std::string_view system, std::string_view user) const {
+  std::vector<std::int32_t> FirstTurn(std::string_view system, std::string_view user,
+                                      std::span<const ImageEmbedding> images = {}) const {
     PromptBuilder prompt(tokenizer_);
     prompt.AddId(kBos);
     OpenTurn(Role::kUser, &prompt);
     AddSystem(system, &prompt);
-    prompt.AddText(TrimWhitespace(user));
+    prompt.AddImages(images).AddText(TrimWhitespace(user));
     CloseTurn(&prompt);
     OpenTurn(Role::kModel, &prompt);
     return prompt.Take();
@@ -205,7 +235,8 @@ class ChatTemplate {
   // (kEndOfTurn, kEos, or none where the length ran out), so the first id here is <end_of_turn>,
   // which closes the reply's turn. If the session has been fed an <end_of_turn> already, say
   // reply_closed.
-  std::vector<std::int32_t> NextTurn(std::string_view user, bool reply_closed = false) const {
+  std::vector<std::int32_t> NextTurn(std::string_view user, bool reply_closed = false,
+                                     std::span<const ImageEmbedding> images = {}) const {
     PromptBuilder prompt(tokenizer_);
     if (reply_closed) {
       prompt.AddText("\n");
@@ -213,7 +244,7 @@ class ChatTemplate {
       CloseTurn(&prompt);
     }
     OpenTurn(Role::kUser, &prompt);
-    prompt.AddText(TrimWhitespace(user));
+    prompt.AddImages(images).AddText(TrimWhitespace(user));
     CloseTurn(&prompt);
     OpenTurn(Role::kModel, &prompt);
     return prompt.Take();

@@ -1,0 +1,72 @@
+// A matmul divided among the threads of a team.
+#if defined(LAPIDARY_KERNELS_TEAM_MATMUL_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef LAPIDARY_KERNELS_TEAM_MATMUL_INL_H_
+#undef LAPIDARY_KERNELS_TEAM_MATMUL_INL_H_
+#else
+#define LAPIDARY_KERNELS_TEAM_MATMUL_INL_H_
+#endif
+
+#include <algorithm>
+#include <cstddef>
+
+#include "lapidary/base/threads.h"
+#include "lapidary/kernels/matmul-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace lapidary {
+namespace HWY_NAMESPACE {
+
+// Rows of activations that a thread takes through a pair of panels at a time: so many rows of 640
+// to 2048 bytes stay in the second-level cache while all pairs pass over them. Whole register tiles
+// of every kind: 120 = 2^3 * 3 * 5.
+inline constexpr size_t kRowBlock = 120;
+static_assert(kRowBlock % kTileRows == 0 && kRowBlock % kFloatTileRows == 0);
+
+// One of the threads that work together.
+struct TeamMember {
+  size_t thread, threads;
+
+  Range PartOf(size_t count) const { return lapidary::PartOf(count, thread, threads); }
+};
+
+// Calls f(pair, first row, rows) for this thread's share of `pairs` pairs of panels times row
+// blocks.
+template <class F>
+HWY_INLINE void ForBlocks(TeamMember member, size_t pairs, size_t rows, const F& f) {
+  const size_t row_blocks = (rows + kRowBlock - 1) / kRowBlock;
+  const Range part = member.PartOf(pairs * row_blocks);
+  for (size_t i = part.begin; i < part.end; ++i) {
+    const size_t r0 = i / pairs * kRowBlock;
+    f(i % pairs, r0, std::min(kRowBlock, rows - r0));
+  }
+}
+
+// x[rows] times the transposes of several matrices side by side; store(row, column, values, count)
+// receives up to 32 outputs of a row. block: [kRowBlock, kPairOutputs], like `scratch` this
+// thread's own.
+template <size_t kMatrices, class Store>
+HWY_INLINE void TeamMatMul(TeamMember member, const PackedMatrix* const (&matrices)[kMatrices],
+                           const Activations& x, size_t rows, Precision precision,
+                           MatMulScratch& scratch, float* HWY_RESTRICT block, const Store& store) {
+  size_t pairs = 0;
+  for (const PackedMatrix* w : matrices) pairs += CountPairs(*w);
+  ForBlocks(member, pairs, rows, [&](size_t pair, size_t r0, size_t count) HWY_ATTR {
+    size_t column = 0;
+    const PackedMatrix* const* w = matrices;
+    for (; pair >= CountPairs(**w); ++w) {
+      pair -= CountPairs(**w);
+      column += (*w)->rows;
+    }
+    MatMulPair(**w, pair, x, r0, count, precision, scratch, block);
+    const size_t outputs = std::min(kPairOutputs, (*w)->rows - pair * kPairOutputs);
+    for (size_t r = 0; r < count; ++r) {
+      store(r0 + r, column + pair * kPairOutputs, block + r * kPairOutputs, outputs);
+    }
+  });
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace lapidary
+HWY_AFTER_NAMESPACE();
+
+#endif  // include guard
