@@ -41,12 +41,12 @@ enum class WeightType {
   kKeep,  // as they are
   kBF16,  // rounded to nearest even
   kQ8,    // Q8_0
-  // Q4_0, and Q8_0 for the embedding, which is the output head too: 4 bits cost most there, and
-  // files of the field have it in 6 bits or more.
+  // Q4_0, and Q8_0 for the embedding, which is the output head too: files in circulation have that
+  // in 6 bits or more.
   kQ4,
 };
-// A vision tower is not quantised: it works once per picture, on thousands of rows, and waits for
-// arithmetic, not for memory. Under kQ8 and kQ4 it becomes BF16.
+// A vision tower is not quantised, as in the mmproj files in circulation: under kQ8 and kQ4 it
+// becomes BF16.
 
 struct ConvertOptions {
   WeightType type = WeightType::kKeep;
