@@ -16,6 +16,7 @@
 #include "lapidary/config/models.h"
 #include "lapidary/model/kv_cache.h"
 #include "lapidary/model/options.h"
+#include "model_flags.h"
 #include "terminal.h"
 #include "weight_header.h"
 

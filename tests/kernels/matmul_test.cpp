@@ -341,8 +341,8 @@ void CheckPairTile() {
   }
   std::vector<float> c = UniformVector(random, kRows * kOut);
   const std::vector<float> before = c;
-  PairTile<WeightPairs<Format::kBF16>, kRows>(w.data(), w.data() + 2 * kVectorBytes, kStep, kPairs, x.data(),
-                                 kStride, c.data(), kOut);
+  PairTile<WeightPairs<Format::kBF16>, kRows>(w.data(), w.data() + 2 * kVectorBytes, kStep, kPairs,
+                                              x.data(), kStride, c.data(), kOut);
   size_t wrong = 0;
   for (size_t r = 0; r < kRows; ++r) {
     for (size_t i = 0; i < kOut; ++i) {
