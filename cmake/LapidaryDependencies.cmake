@@ -8,6 +8,7 @@
 #   lapidary_find_json()           examples   nlohmann_json::nlohmann_json
 #   lapidary_find_cli11()          examples   CLI11::CLI11
 #   lapidary_find_catch2()         tests      Catch2::Catch2, version 2 or 3
+#   lapidary_find_benchmark()      bench      benchmark::benchmark
 
 include_guard(GLOBAL)
 include(FetchContent)
@@ -155,5 +156,15 @@ macro(lapidary_find_catch2)
       https://github.com/catchorg/Catch2/archive/refs/tags/v3.7.1.tar.gz
       c991b247a1a0d7bb9c39aa35faf0fe9e19764213f28ffba3109388e62ee0269c)
     list(APPEND CMAKE_MODULE_PATH ${catch2_SOURCE_DIR}/extras)
+  endif()
+endmacro()
+
+macro(lapidary_find_benchmark)
+  find_package(benchmark 1.7 CONFIG QUIET)
+  if(NOT TARGET benchmark::benchmark)
+    _lapidary_fetch(benchmark
+      https://github.com/google/benchmark/archive/refs/tags/v1.9.1.tar.gz
+      32131c08ee31eeff2c8968d7e874f3cb648034377dfc32a4c377fa8796d84981
+      BENCHMARK_ENABLE_TESTING=OFF BENCHMARK_ENABLE_INSTALL=OFF)
   endif()
 endmacro()

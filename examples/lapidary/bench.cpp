@@ -10,8 +10,8 @@
 
 #include "command.h"
 #include "json_out.h"
+#include "lapidary/config/models.h"
 #include "lapidary/generate/engine.h"
-#include "lapidary/weights/import.h"
 #include "machine.h"
 #include "model_flags.h"
 #include "terminal.h"

@@ -1,14 +1,12 @@
 // lapidary convert: a model of another format becomes one blob.
-#include "lapidary/weights/convert.h"
-
-#include <filesystem>
+#include <cstdint>
 #include <functional>
-#include <memory>
 #include <string>
-#include <system_error>
+#include <string_view>
 
 #include "command.h"
 #include "json_out.h"
+#include "lapidary/weights/convert-inl.h"
 #include "terminal.h"
 
 namespace lapidary::cli {
@@ -17,29 +15,33 @@ namespace {
 struct ConvertFlags {
   std::string input;
   std::string output;
+  std::string mmproj;
   std::string type = "keep";
   bool json = false;
 };
 
+WeightType TypeFromName(std::string_view name) {
+  if (name == "bf16") return WeightType::kBF16;
+  if (name == "q8") return WeightType::kQ8;
+  if (name == "q4") return WeightType::kQ4;
+  return WeightType::kKeep;
+}
+
 Status Run(const ConvertFlags& flags) {
-  std::error_code ignored;
-  if (std::filesystem::is_directory(flags.input, ignored)) {
-    return MakeError(ErrorCode::kUnsupported, flags.input,
-                     " is a folder: expected a GGUF file, the one format that is converted");
-  }
   CatchInterrupts();
   const Stopwatch watch;
-  ConvertOptions options;
+  ConvertOptions options = {
+      .type = TypeFromName(flags.type), .mmproj = flags.mmproj, .progress = {}};
   Result<ConvertReport> report = [&] {
     ProgressMeter meter("converting", ProgressMeter::Unit::kBytes);
     options.progress = std::ref(meter);
-    return ConvertGgufToBlob(flags.input, flags.output, options);
+    return HWY_NAMESPACE::ConvertToBlob(flags.input, flags.output, options);
   }();
   if (!report) return report.error();
   const double seconds = watch.seconds();
   PrintWarnings(report->warnings);
 
-  const auto source_bytes = std::filesystem::file_size(flags.input, ignored);
+  const std::uint64_t source_bytes = report->source_bytes;
   const double ratio = static_cast<double>(report->bytes) / static_cast<double>(source_bytes);
   if (flags.json) {
     PrintJson({{"model", NameOf(report->config)},
@@ -65,14 +67,22 @@ void AddConvert(CLI::App& app, Command* chosen) {
   AddCommand<ConvertFlags>(
       app, chosen, "convert", "Make a blob, the file that is mapped instead of loaded", Run,
       [](CLI::App& command, ConvertFlags& flags) {
-        AddText(command, {"IN", "", "A GGUF file"}, flags.input, Need::kRequired);
+        AddText(command, {"IN", "", "A GGUF file, or a folder with a Hugging Face checkpoint"},
+                flags.input, Need::kRequired);
         AddText(command, {"-o,--output", "FILE", "The blob to write (.lap)"}, flags.output,
                 Need::kRequired);
-        AddChoice(command,
-                  {"--type", "T", "Format of the weights: keep leaves all bits as they are [keep]"},
-                  {"keep"}, flags.type);
+        AddText(command, {"--mmproj", "FILE", "A GGUF file with the vision tower, to be added"},
+                flags.mmproj, Need::kOptional);
+        AddChoice(
+            command,
+            {"--type", "T",
+             "Format of the weights: keep leaves all bits as they are; bf16; q8 is Q8_0; q4 is "
+             "Q4_0, the embedding Q8_0; a vision tower is bf16 in all but keep [keep]"},
+            {"keep", "bf16", "q8", "q4"}, flags.type);
         AddJsonFlag(command, flags.json);
-        SetFooter(command, "Example:\n  lapidary convert gemma-3-270m.gguf -o gemma-3-270m.lap");
+        SetFooter(command,
+                  "Examples:\n  lapidary convert gemma-3-270m.gguf -o gemma-3-270m.lap\n"
+                  "  lapidary convert gemma-3-4b-it/ --type q4 -o gemma-3-4b-it.lap");
       });
 }
 

@@ -13,9 +13,10 @@
 #include "command.h"
 #include "json_out.h"
 #include "lapidary/config/config.h"
+#include "lapidary/config/models.h"
 #include "lapidary/model/kv_cache.h"
 #include "lapidary/model/options.h"
-#include "lapidary/weights/import.h"
+#include "model_flags.h"
 #include "terminal.h"
 #include "weight_header.h"
 
@@ -24,6 +25,7 @@ namespace {
 
 struct InspectFlags {
   std::string file;
+  std::string kv;
   std::size_t context = 0;
   bool verify = false;
   bool json = false;
@@ -103,6 +105,7 @@ Json ToJson(const Inspection& inspection) {
                {"load_s", inspection.load_seconds},
                {"kv_cache",
                 {{"context", inspection.context},
+                 {"format", inspection.kv.format == KvFormat::kInt8 ? "int8" : "bf16"},
                  {"bytes", inspection.kv.bytes},
                  {"local_layer_bytes", inspection.kv.local_pages * inspection.kv.page_bytes},
                  {"global_layer_bytes", inspection.kv.global_pages * inspection.kv.page_bytes}}},
@@ -197,7 +200,8 @@ Status Run(const InspectFlags& flags) {
     return MakeError(ErrorCode::kInvalidArgument, "--context ", flags.context,
                      ": the model has a context of at most ", most, " tokens");
   }
-  inspection.kv = PlanKv(inspection.config, inspection.context, ModelOptions().chunk);
+  inspection.kv =
+      PlanKv(inspection.config, inspection.context, ModelOptions().chunk, KvFormatOf(flags.kv));
 
   if (flags.verify) {
     if (header->blob() == nullptr) {
@@ -227,6 +231,7 @@ void AddInspect(CLI::App& app, Command* chosen) {
         AddNumber(command,
                   {"--context", "N", "Tokens to plan memory for [what the model was trained for]"},
                   1, 1 << 20, flags.context);
+        AddKvFlag(command, flags.kv);
         AddFlag(command, "--verify", "Read the whole blob and compare its checksums", flags.verify);
         AddJsonFlag(command, flags.json);
         SetFooter(command, "Example:\n  lapidary inspect gemma-3-270m.lap --context 8192");

@@ -17,25 +17,28 @@ namespace {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-// Reads `words` and returns something that depends on all of them. Four streams, as far apart as a
-// quarter of the part: one alone does not keep the memory busy on every machine.
+// Reads `words` and returns something that depends on all of them. kStreams places are read in
+// turn, a kStreams-th of the part away from each other: how many of them keep the memory busiest
+// differs between machines.
+template <std::size_t kStreams>
 std::uint64_t ReadAll(const std::uint64_t* words, std::size_t count) {
   const hn::CappedTag<std::uint64_t, 8> d;
-  const std::size_t lanes = hn::Lanes(d);
-  const std::size_t stream = count / 4 / (2 * lanes) * (2 * lanes);
+  constexpr std::size_t kStep = 4 * HWY_MAX_LANES_D(decltype(d));
+  const std::size_t stream = count / kStreams / kStep * kStep;
   auto s0 = hn::Zero(d), s1 = s0, s2 = s0, s3 = s0;
-  for (std::size_t i = 0; i < stream; i += 2 * lanes) {
-    const std::uint64_t* at = words + i;
-    s0 = hn::Add(s0, hn::Xor(hn::LoadU(d, at), hn::LoadU(d, at + lanes)));
-    at += stream;
-    s1 = hn::Add(s1, hn::Xor(hn::LoadU(d, at), hn::LoadU(d, at + lanes)));
-    at += stream;
-    s2 = hn::Add(s2, hn::Xor(hn::LoadU(d, at), hn::LoadU(d, at + lanes)));
-    at += stream;
-    s3 = hn::Add(s3, hn::Xor(hn::LoadU(d, at), hn::LoadU(d, at + lanes)));
+  for (std::size_t i = 0; i < stream; i += kStep) {
+    for (std::size_t s = 0; s < kStreams; ++s) {
+      const std::uint64_t* at = words + s * stream + i;
+      s0 = hn::Add(s0, hn::LoadU(d, at));
+      s1 = hn::Add(s1, hn::LoadU(d, at + kStep / 4));
+      s2 = hn::Add(s2, hn::LoadU(d, at + kStep / 2));
+      s3 = hn::Add(s3, hn::LoadU(d, at + kStep / 4 * 3));
+    }
   }
   return hn::ReduceSum(d, hn::Add(hn::Add(s0, s1), hn::Add(s2, s3)));
 }
+
+constexpr auto kReaders = {ReadAll<1>, ReadAll<2>, ReadAll<4>};
 
 }  // namespace
 }  // namespace HWY_NAMESPACE
@@ -58,12 +61,14 @@ Result<double> MeasureReadBandwidth(std::size_t threads, int passes) {
   double best = 0;
   std::atomic<std::uint64_t> sink = 0;  // keeps the reads from being optimised away
   for (int i = 0; i < passes; ++i) {
-    const Stopwatch watch;
-    pool.Run([&](std::size_t thread) {
-      const Range part = PartOf(words.size(), thread, pool.size());
-      sink += HWY_STATIC_DISPATCH(ReadAll)(words.data() + part.begin, part.end - part.begin);
-    });
-    best = std::max(best, static_cast<double>(kBytes) / watch.seconds());
+    for (const auto read : HWY_NAMESPACE::kReaders) {
+      const Stopwatch watch;
+      pool.Run([&](std::size_t thread) {
+        const Range part = PartOf(words.size(), thread, pool.size());
+        sink += read(words.data() + part.begin, part.end - part.begin);
+      });
+      best = std::max(best, static_cast<double>(kBytes) / watch.seconds());
+    }
   }
   return best;
 }

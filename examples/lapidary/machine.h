@@ -8,8 +8,9 @@
 
 namespace lapidary::cli {
 
-// Bytes per second that `threads` threads read together from memory: the best of `passes` over 256
-// MB, which is more than caches hold. Takes about a tenth of a second. kOutOfMemory.
+// Bytes per second that `threads` threads read together from memory: the best of `passes`, each in
+// three patterns, over 256 MB, which is more than caches hold. Eight passes take about half a
+// second. kOutOfMemory.
 Result<double> MeasureReadBandwidth(std::size_t threads, int passes);
 
 }  // namespace lapidary::cli

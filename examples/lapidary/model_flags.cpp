@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "lapidary/weights/import.h"
+#include "lapidary/config/models.h"
 #include "terminal.h"
 
 namespace lapidary::cli {
@@ -20,10 +20,20 @@ void AddModelFlags(CLI::App& command, ModelFlags& flags, Need need_model) {
             {"fast", "exact"}, flags.precision);
   AddNumber(command, {"--chunk", "N", StrCat("Tokens of a step of prefill [", flags.chunk, "]")}, 1,
             1 << 17, flags.chunk);
+  AddKvFlag(command, flags.kv);
   const std::vector<std::string> targets = EngineTargets();
   AddChoice(command,
             {"--target", "NAME", StrCat("Instruction set [", targets.front(), ", the best here]")},
             targets, flags.target);
+}
+
+void AddKvFlag(CLI::App& command, std::string& kv) {
+  AddChoice(command, {"--kv", "K", "Keys and values as bf16, or as int8 in half the memory [bf16]"},
+            {"bf16", "int8"}, kv);
+}
+
+KvFormat KvFormatOf(std::string_view kv) {
+  return kv == "int8" ? KvFormat::kInt8 : KvFormat::kBF16;
 }
 
 void AddContextFlag(CLI::App& command, ModelFlags& flags) {
@@ -46,6 +56,7 @@ Result<OpenedModel> OpenModelOf(const ModelFlags& flags, bool needs_text) {
   options.target = flags.target;
   options.model.threads = flags.threads;
   options.model.chunk = flags.chunk;
+  options.model.kv = KvFormatOf(flags.kv);
   if (!flags.precision.empty()) {
     options.model.precision = flags.precision == "fast" ? Precision::kFast : Precision::kExact;
   }

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "lapidary/base/result.h"
 #include "lapidary/generate/engine.h"
@@ -17,12 +18,16 @@ struct ModelFlags {
   std::size_t threads = 0;
   std::string precision;  // empty: the library's default
   std::size_t chunk = ModelOptions().chunk;
+  std::string kv;  // empty: bf16
   std::size_t context = 0;
   std::string target;  // empty: the best that the CPU has
 };
 
-// -m, -t, --precision, --chunk and --target.
+// -m, -t, --precision, --chunk, --kv and --target.
 void AddModelFlags(CLI::App& command, ModelFlags& flags, Need need_model = Need::kRequired);
+// --kv
+void AddKvFlag(CLI::App& command, std::string& kv);
+KvFormat KvFormatOf(std::string_view kv);
 // --context
 void AddContextFlag(CLI::App& command, ModelFlags& flags);
 

@@ -4,7 +4,7 @@
 
 #include "lapidary/base/bytes.h"
 #include "lapidary/weights/gguf.h"
-#include "lapidary/weights/import.h"
+#include "lapidary/weights/import_gguf.h"
 
 namespace lapidary::cli {
 
@@ -51,7 +51,7 @@ std::vector<Section> WeightHeader::sections() const {
   for (const ImportTensor& tensor : gguf_->import.tensors) {
     Section section = {.name = tensor.name,
                        .kind = tensor.kind,
-                       .format = tensor.kind == SectionKind::kMatrix ? tensor.format : Format::kF32,
+                       .format = tensor.format,
                        .rows = tensor.rows,
                        .cols = tensor.cols};
     section.bytes = SectionBytes(section).value_or(0);

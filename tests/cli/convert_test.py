@@ -53,6 +53,20 @@ class Convert(cli.ModelTest):
         self.assertEqual(errors, b"")
         self.assertEqual(os.listdir(self.folder), [])
 
+    def test_quantised_weights_are_only_kept(self):
+        result = cli.run("convert", self.gguf, "--type", "q4", "-o", self.folder / "x.lap", status=1)
+        self.assertIn("is quantised", result.stderr)
+        self.assertEqual(os.listdir(self.folder), [])
+
+    def test_a_text_model_takes_no_vision_tower(self):
+        result = cli.run("convert", self.gguf, "--mmproj", self.gguf, "-o", self.folder / "x.lap", status=1)
+        self.assertIn("expected the vision part of Gemma 3", result.stderr)
+
+    def test_folder(self):
+        result = cli.run("convert", self.folder, "-o", self.folder / "x.lap", status=1)
+        self.assertIn("config.json", result.stderr)
+        self.assertEqual(len(result.stderr.splitlines()), 1)
+
     def test_failure_keeps_the_old_file(self):
         target = self.write("x.lap", "precious")
         half = self.folder / "half.gguf"

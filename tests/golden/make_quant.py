@@ -16,7 +16,8 @@ import gguf
 import numpy as np
 
 # Where a block holds f16 numbers: their byte offsets.
-SCALES = {"F32": [], "F16": [0], "BF16": [], "Q4_0": [0], "Q5_0": [0], "Q8_0": [0], "Q4_K": [0, 2], "Q6_K": [208]}
+SCALES = {"F32": [], "F16": [0], "BF16": [], "Q4_0": [0], "Q5_0": [0], "Q8_0": [0], "Q4_K": [0, 2], "Q6_K": [208],
+          "Q4_1": [0, 2], "Q5_1": [0, 2], "Q2_K": [80, 82], "Q3_K": [108], "Q5_K": [0, 2], "IQ4_NL": [0], "IQ4_XS": [0]}
 VALUES = 512
 
 

@@ -24,60 +24,107 @@ using lapidary::testing::BrainBits;
 using lapidary::testing::RoundToBrain;
 using lapidary::testing::UniformVector;
 
-uint16_t Bits(hwy::bfloat16_t value) {
-  uint16_t bits;
-  std::memcpy(&bits, &value, sizeof(bits));
-  return bits;
+constexpr KvFormat kBothFormats[] = {KvFormat::kBF16, KvFormat::kInt8};
+
+// What a page gives back for element x of a vector whose largest magnitude is `max`.
+float Stored(float x, float max, KvFormat format) {
+  if (format == KvFormat::kBF16) return RoundToBrain(x);
+  return std::nearbyintf(x * (127.0f / max)) * (max / 127.0f);
 }
 
-TEST_CASE("keys and values have their places in a page, rounded to nearest even") {
-  std::mt19937 random(1);
-  for (const size_t head_dim : {32, 64, 96, 128, 256}) {
-    std::vector<hwy::bfloat16_t> keys(PageElements(head_dim)), values(PageElements(head_dim));
-    std::vector<std::vector<float>> k, v;
-    for (size_t slot = 0; slot < kPageKeys; ++slot) {
-      k.push_back(UniformVector(random, head_dim));
-      v.push_back(UniformVector(random, head_dim));
-      StoreKey(k[slot].data(), head_dim, slot, keys.data());
-      StoreValue(v[slot].data(), head_dim, slot, values.data());
-    }
-    size_t wrong = 0;
-    for (size_t slot = 0; slot < kPageKeys; ++slot) {
-      const size_t block = slot / 16 * 16 * head_dim;
-      for (size_t i = 0; i < head_dim; ++i) {
-        // keys [block][head_dim / 2][16][2], values [block][8][head_dim][2]
-        wrong += Bits(keys[block + (i / 2 * 16 + slot % 16) * 2 + i % 2]) != BrainBits(k[slot][i]);
-        wrong += Bits(values[block + (slot % 16 / 2 * head_dim + i) * 2 + slot % 2]) !=
-                 BrainBits(v[slot][i]);
-      }
-    }
-    CAPTURE(head_dim);
-    CHECK(wrong == 0);
+float LargestMagnitude(std::span<const float> x) {
+  float max = 0;
+  for (const float v : x) max = std::max(max, std::abs(v));
+  return max;
+}
+
+// Element `at` of half a page, as a float.
+float ElementOf(const KvHalfPage& half, KvFormat format, size_t at, size_t slot) {
+  if (format == KvFormat::kInt8) {
+    return static_cast<float>(reinterpret_cast<const int8_t*>(half.elements)[at]) *
+           half.scales[slot];
   }
+  return hwy::ConvertScalarTo<float>(reinterpret_cast<const hwy::bfloat16_t*>(half.elements)[at]);
+}
+
+TEST_CASE("keys and values have their places in a page, rounded to nearest") {
+  std::mt19937 random(1);
+  for (const KvFormat format : kBothFormats) {
+    for (const size_t head_dim : {32, 64, 96, 128, 256}) {
+      AlignedBuffer memory =
+          *AlignedBuffer::Allocate(2 * KvHalfPageBytes(format, head_dim), "a page");
+      const KvPage page = BindKvPage(format, head_dim, memory.data());
+      std::vector<std::vector<float>> k, v;
+      for (size_t slot = 0; slot < kPageKeys; ++slot) {
+        k.push_back(UniformVector(random, head_dim));
+        v.push_back(UniformVector(random, head_dim));
+        StoreKey(k[slot].data(), head_dim, slot, format, page.keys);
+        StoreValue(v[slot].data(), head_dim, slot, format, page.values);
+      }
+      size_t wrong = 0;
+      for (size_t slot = 0; slot < kPageKeys; ++slot) {
+        const size_t block = slot / 16 * 16 * head_dim;
+        const float key_max = LargestMagnitude(k[slot]), value_max = LargestMagnitude(v[slot]);
+        for (size_t i = 0; i < head_dim; ++i) {
+          // keys [block][head_dim / 2][16][2], values [block][8][head_dim][2]
+          const size_t key_at = block + (i / 2 * 16 + slot % 16) * 2 + i % 2;
+          const size_t value_at = block + (slot % 16 / 2 * head_dim + i) * 2 + slot % 2;
+          wrong +=
+              ElementOf(page.keys, format, key_at, slot) != Stored(k[slot][i], key_max, format);
+          wrong += ElementOf(page.values, format, value_at, slot) !=
+                   Stored(v[slot][i], value_max, format);
+        }
+      }
+      CAPTURE(head_dim);
+      CHECK(wrong == 0);
+    }
+  }
+}
+
+TEST_CASE("a vector of zeros stays one in 8-bit pages") {
+  AlignedBuffer memory =
+      *AlignedBuffer::Allocate(2 * KvHalfPageBytes(KvFormat::kInt8, 64), "a page");
+  const KvPage page = BindKvPage(KvFormat::kInt8, 64, memory.data());
+  const std::vector<float> zeros(64, 0.0f);
+  StoreKey(zeros.data(), 64, 3, KvFormat::kInt8, page.keys);
+  CHECK(page.keys.scales[3] == 0.0f);
+  CHECK(ElementOf(page.keys, KvFormat::kInt8, 3 * 2, 3) == 0.0f);
 }
 
 // The keys and values of one head over some pages, and the same as floats.
 template <size_t kHeadDim>
 struct Cache {
-  explicit Cache(size_t pages)
-      : keys(pages * PageElements(kHeadDim)),
-        values(pages * PageElements(kHeadDim)),
-        key_floats(pages * PageElements(kHeadDim)),
-        value_floats(pages * PageElements(kHeadDim)) {}
+  explicit Cache(size_t count, KvFormat kv_format = KvFormat::kBF16)
+      : format(kv_format),
+        page_count(count),
+        memory(*AlignedBuffer::Allocate(count * PageBytes(kv_format), "pages")),
+        key_floats(count * kPageKeys * kHeadDim),
+        value_floats(count * kPageKeys * kHeadDim) {
+    std::memset(memory.data(), 0, memory.size());
+  }
+
+  static size_t PageBytes(KvFormat format) { return 2 * KvHalfPageBytes(format, kHeadDim); }
+
+  KvPage page(size_t i) const {
+    auto* at = const_cast<uint8_t*>(memory.data()) + i * PageBytes(format);
+    return BindKvPage(format, kHeadDim, at);
+  }
 
   void Set(size_t position, std::span<const float> key, std::span<const float> value) {
-    const size_t page = position / kPageKeys * PageElements(kHeadDim);
-    StoreKey(key.data(), kHeadDim, position % kPageKeys, keys.data() + page);
-    StoreValue(value.data(), kHeadDim, position % kPageKeys, values.data() + page);
+    const KvPage to = page(position / kPageKeys);
+    StoreKey(key.data(), kHeadDim, position % kPageKeys, format, to.keys);
+    StoreValue(value.data(), kHeadDim, position % kPageKeys, format, to.values);
     for (size_t i = 0; i < kHeadDim; ++i) {
-      key_floats[position * kHeadDim + i] = RoundToBrain(key[i]);
-      value_floats[position * kHeadDim + i] = RoundToBrain(value[i]);
+      key_floats[position * kHeadDim + i] = Stored(key[i], LargestMagnitude(key), format);
+      value_floats[position * kHeadDim + i] = Stored(value[i], LargestMagnitude(value), format);
     }
   }
 
-  size_t pages() const { return keys.size() / PageElements(kHeadDim); }
+  size_t pages() const { return page_count; }
 
-  std::vector<hwy::bfloat16_t> keys, values;
+  KvFormat format;
+  size_t page_count;
+  AlignedBuffer memory;
   std::vector<float> key_floats, value_floats;  // [positions, kHeadDim]
 };
 
@@ -115,10 +162,8 @@ Attended Attend(const Queries<kHeadDim>& queries, size_t begin, size_t end,
   for (size_t p = 0; p < cache.pages(); ++p) {
     float max[kQueryTile], sum[kQueryTile];
     std::memset(page.data(), 0xFF, page.size());  // NaN, should somebody read what was not written
-    AttendPage<kHeadDim>(queries.stored.data() + begin * kHeadDim, rows,
-                         cache.keys.data() + p * PageElements(kHeadDim),
-                         cache.values.data() + p * PageElements(kHeadDim), p * kPageKeys,
-                         visible.data() + begin, *scratch, out, max, sum);
+    AttendPage(queries.stored.data() + begin * kHeadDim, rows, kHeadDim, kHeadDim, cache.page(p),
+               p * kPageKeys, visible.data() + begin, *scratch, out, max, sum);
     for (size_t r = 0; r < rows; ++r) {
       MergePage(out + r * kHeadDim, max[r], sum[r], kHeadDim, result.out.data() + r * kHeadDim,
                 result.max[r], result.sum[r]);
@@ -136,10 +181,10 @@ Attended Attend(const Queries<kHeadDim>& queries, size_t begin, size_t end,
 constexpr double kTolerance = kHasBF16Dot ? 4e-3 : 1e-5;
 
 template <size_t kHeadDim>
-void CheckAttention() {
+void CheckAttention(KvFormat format) {
   std::mt19937 random(2);
   const size_t pages = 3, positions = pages * kPageKeys;
-  Cache<kHeadDim> cache(pages);
+  Cache<kHeadDim> cache(pages, format);
   for (size_t i = 0; i < positions; ++i) {
     const auto key = UniformVector(random, kHeadDim);
     cache.Set(i, key, UniformVector(random, kHeadDim));
@@ -170,7 +215,7 @@ void CheckAttention() {
       worst = std::isnan(error) ? INFINITY : std::max(worst, error);
     }
   }
-  CAPTURE(kHeadDim, worst);
+  CAPTURE(kHeadDim, format, worst);
   CHECK(worst < kTolerance);  // values reach 1
 
   // A row does not depend on its neighbours, not in the last bit.
@@ -186,10 +231,12 @@ void CheckAttention() {
 }
 
 TEST_CASE("attention equals a softmax in double over windows and pages, row by row") {
-  CheckAttention<64>();
-  CheckAttention<96>();
-  CheckAttention<128>();
-  CheckAttention<256>();
+  for (const KvFormat format : kBothFormats) {
+    CheckAttention<64>(format);
+    CheckAttention<96>(format);
+    CheckAttention<128>(format);
+    CheckAttention<256>(format);
+  }
 }
 
 TEST_CASE(

@@ -173,8 +173,9 @@ std::vector<uint8_t> ExtremeBlocks(const QuantSpec& spec, size_t blocks, uint8_t
     std::memcpy(bytes.data() + block * static_cast<size_t>(spec.source_bytes) + at, &half, 2);
   };
   for (size_t i = 0; i < blocks; ++i) {
-    put(i, spec.format == Format::kQ6_K ? 208 : 0, 0x3C00);
-    if (spec.format == Format::kQ4_K) put(i, 2, 0x3800);
+    const auto [scale, min] = lapidary::testing::HalvesOf(spec.format);
+    put(i, static_cast<size_t>(scale), 0x3C00);
+    if (min >= 0) put(i, static_cast<size_t>(min), 0x3800);
   }
   return bytes;
 }
@@ -290,12 +291,12 @@ TEST_CASE("stretches of inputs cover a row in whole units and fit the scratch") 
 
 TEST_CASE("sums of products of bytes stay within 16 bits") {
   for (const QuantSpec* spec : kAllSpecs) {
-    if (spec->is_float() || spec->bits >= 8) continue;
-    const int quads = matmul::QuadsIn16Bits(spec->bits, spec->group);
+    if (spec->is_float() || spec->code_bits() >= 8) continue;
+    const int quads = matmul::QuadsIn16Bits(spec->code_bits(), spec->group);
     CAPTURE(spec->name, quads);
     CHECK(quads >= 1);
     CHECK(spec->group / 4 % quads == 0);
-    CHECK(quads * 2 * 128 * ((1 << spec->bits) - 1) <= 32767);
+    CHECK(quads * 2 * 128 * ((1 << spec->code_bits()) - 1) <= 32767);
   }
 }
 
@@ -340,8 +341,8 @@ void CheckPairTile() {
   }
   std::vector<float> c = UniformVector(random, kRows * kOut);
   const std::vector<float> before = c;
-  PairTile<Format::kBF16, kRows>(w.data(), w.data() + 2 * kVectorBytes, kStep, kPairs, x.data(),
-                                 kStride, c.data(), kOut);
+  PairTile<WeightPairs<Format::kBF16>, kRows>(w.data(), w.data() + 2 * kVectorBytes, kStep, kPairs,
+                                              x.data(), kStride, c.data(), kOut);
   size_t wrong = 0;
   for (size_t r = 0; r < kRows; ++r) {
     for (size_t i = 0; i < kOut; ++i) {

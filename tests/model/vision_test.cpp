@@ -78,7 +78,7 @@ TEST_CASE("the encoder gives the soft tokens of transformers") {
     const Errors errors =
         Compare(image.values(), ReadGoldenFloats(entry.at("embedding").get<std::string>()));
     CAPTURE(errors.max, errors.rms);
-    CHECK(errors.max < 1e-9);
+    CHECK(errors.max < 1e-4);  // measured with AVX2: 3.5e-5; another GELU would be 3.5e-4
   }
 }
 
@@ -95,7 +95,7 @@ TEST_CASE("prompts with pictures give the logits of transformers") {
     }
     const Errors errors = Compare(kept, golden.logits);
     CAPTURE(name, errors.max, errors.rms);
-    CHECK(errors.max < 1e-9);
+    CHECK(errors.max < 0.03);  // measured with AVX2: 0.015; a causal mask in pictures: 3.3
   }
 }
 

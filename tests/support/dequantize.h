@@ -35,6 +35,42 @@ inline float BrainToFloat(const std::uint8_t* bytes) {
   return value;
 }
 
+// The values of the non-linear 4-bit formats.
+inline constexpr int kNonLinear[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
+                                       1,    13,   25,  38,  53,  69,  89,  113};
+
+// Where a block keeps its f16 numbers: the scale, then the minimum; -1 for none.
+struct HalvesOfBlock {
+  int scale = -1;
+  int min = -1;
+};
+constexpr HalvesOfBlock HalvesOf(Format format) {
+  switch (format) {
+    case Format::kF32:
+    case Format::kF16:
+    case Format::kBF16:
+      return {};
+    case Format::kQ4_0:
+    case Format::kQ5_0:
+    case Format::kQ8_0:
+    case Format::kIQ4_NL:
+    case Format::kIQ4_XS:
+      return {0, -1};
+    case Format::kQ4_1:
+    case Format::kQ5_1:
+    case Format::kQ4_K:
+    case Format::kQ5_K:
+      return {0, 2};
+    case Format::kQ2_K:
+      return {80, 82};
+    case Format::kQ3_K:
+      return {108, -1};
+    case Format::kQ6_K:
+      return {208, -1};
+  }
+  return {};
+}
+
 // One block into spec.source_block values.
 inline void DequantizeBlock(Format format, const std::uint8_t* b, float* y) {
   switch (format) {
@@ -62,6 +98,67 @@ inline void DequantizeBlock(Format format, const std::uint8_t* b, float* y) {
         const int low = i < 16 ? b[6 + i] & 15 : b[6 + i - 16] >> 4;
         const int high = b[2 + i / 8] >> (i % 8) & 1;
         y[i] = HalfToFloat(b) * static_cast<float>((low | high << 4) - 16);
+      }
+      break;
+    case Format::kQ4_1:
+      for (int i = 0; i < 32; ++i) {
+        const int code = i < 16 ? b[4 + i] & 15 : b[4 + i - 16] >> 4;
+        y[i] = HalfToFloat(b) * static_cast<float>(code) + HalfToFloat(b + 2);
+      }
+      break;
+    case Format::kQ5_1:
+      for (int i = 0; i < 32; ++i) {
+        const int low = i < 16 ? b[8 + i] & 15 : b[8 + i - 16] >> 4;
+        const int high = b[4 + i / 8] >> (i % 8) & 1;
+        y[i] = HalfToFloat(b) * static_cast<float>(low | high << 4) + HalfToFloat(b + 2);
+      }
+      break;
+    case Format::kIQ4_NL:
+      for (int i = 0; i < 32; ++i) {
+        const int code = i < 16 ? b[2 + i] & 15 : b[2 + i - 16] >> 4;
+        y[i] = HalfToFloat(b) * static_cast<float>(kNonLinear[code]);
+      }
+      break;
+    case Format::kIQ4_XS:
+      for (int i = 0; i < 256; ++i) {
+        const int g = i / 32, j = i % 32;
+        const int scale = (b[4 + g / 2] >> (4 * (g % 2)) & 15) | ((b[2] | b[3] << 8) >> (2 * g) & 3)
+                                                                     << 4;
+        const int byte = b[8 + 16 * g + j % 16];
+        y[i] = HalfToFloat(b) * static_cast<float>(scale - 32) *
+               static_cast<float>(kNonLinear[j < 16 ? byte & 15 : byte >> 4]);
+      }
+      break;
+    case Format::kQ2_K:
+      for (int i = 0; i < 256; ++i) {
+        const int s = b[i / 16];
+        const int code = b[16 + 32 * (i / 128) + i % 32] >> (i % 128 / 32 * 2) & 3;
+        y[i] = HalfToFloat(b + 80) * static_cast<float>(s & 15) * static_cast<float>(code) -
+               HalfToFloat(b + 82) * static_cast<float>(s >> 4);
+      }
+      break;
+    case Format::kQ3_K:
+      for (int i = 0; i < 256; ++i) {
+        const int g = i / 16;
+        const int low = g < 8 ? b[96 + g] & 15 : b[96 + g - 8] >> 4;
+        const int scale = (low | (b[104 + g % 4] >> (g / 4 * 2) & 3) << 4) - 32;
+        const int code = b[32 + 32 * (i / 128) + i % 32] >> (i % 128 / 32 * 2) & 3;
+        const int high = b[i % 32] >> (i / 32) & 1;  // clear: 4 less
+        y[i] = HalfToFloat(b + 108) * static_cast<float>(scale) *
+               static_cast<float>(code - (high ? 0 : 4));
+      }
+      break;
+    case Format::kQ5_K:
+      for (int i = 0; i < 256; ++i) {
+        const int g = i / 32;
+        const std::uint8_t* s = b + 4;
+        const int scale = g < 4 ? s[g] & 63 : (s[g + 4] & 15) | (s[g - 4] >> 6 << 4);
+        const int min = g < 4 ? s[g + 4] & 63 : s[g + 4] >> 4 | (s[g] >> 6 << 4);
+        const int byte = b[48 + i / 64 * 32 + i % 32];
+        const int high = b[16 + i % 32] >> g & 1;
+        const int code = (g % 2 == 0 ? byte & 15 : byte >> 4) | high << 4;
+        y[i] = HalfToFloat(b) * static_cast<float>(scale) * static_cast<float>(code) -
+               HalfToFloat(b + 2) * static_cast<float>(min);
       }
       break;
     case Format::kQ4_K:
@@ -114,25 +211,13 @@ std::vector<std::uint8_t> RandomBlocks(Format format, std::size_t values, Random
     blocks[at + 1] = static_cast<std::uint8_t>((blocks[at + 1] & 0xBF) | 8);
   };
   for (std::size_t at = 0; at < blocks.size(); at += size) {
-    switch (format) {
-      case Format::kF32:
-        blocks[at + 3] = static_cast<std::uint8_t>((blocks[at + 3] & 0x80) | 0x3F);
-        break;
-      case Format::kBF16:
-        blocks[at + 1] = static_cast<std::uint8_t>((blocks[at + 1] & 0x80) | 0x3F);
-        break;
-      case Format::kF16:
-      case Format::kQ8_0:
-      case Format::kQ4_0:
-      case Format::kQ5_0:
-        tame_half(at);
-        break;
-      case Format::kQ4_K:
-        tame_half(at), tame_half(at + 2);
-        break;
-      case Format::kQ6_K:
-        tame_half(at + 208);
-        break;
+    const HalvesOfBlock halves = HalvesOf(format);
+    if (halves.scale >= 0) tame_half(at + static_cast<std::size_t>(halves.scale));
+    if (halves.min >= 0) tame_half(at + static_cast<std::size_t>(halves.min));
+    if (format == Format::kF16) tame_half(at);
+    if (format == Format::kF32 || format == Format::kBF16) {
+      std::uint8_t& top = blocks[at + size - 1];
+      top = static_cast<std::uint8_t>((top & 0x80) | 0x3F);
     }
   }
   return blocks;

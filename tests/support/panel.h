@@ -61,6 +61,11 @@ inline float PanelValue(const PackedMatrix& matrix, std::size_t row, std::size_t
       min = HalfToFloat(slabs + 2 * (16 * group + r));
       slabs += 2 * 16 * groups;
     }
+  } else if (spec.scale == ScaleKind::kF16TimesHalves) {
+    const int both = unit[64 + 16 * group + r];
+    scale = HalfToFloat(unit + 2 * r) * static_cast<float>(both % 16);
+    min = HalfToFloat(unit + 32 + 2 * r) * static_cast<float>(both / 16);
+    slabs = unit + 64 + 16 * groups;
   } else {
     scale = HalfToFloat(unit + 2 * r) *
             static_cast<float>(static_cast<std::int8_t>(unit[64 + 16 * group + r]));
@@ -72,6 +77,7 @@ inline float PanelValue(const PackedMatrix& matrix, std::size_t row, std::size_t
   }
   const std::uint8_t* slab = slabs + i / 32 * static_cast<std::size_t>(64 * spec.bits);
   const int code = SlabCode(spec.bits, slab, r, i % 32);
+  if (spec.has_codebook) return scale * static_cast<float>(kNonLinear[code]);
   return scale * static_cast<float>(code - spec.zero) - min;
 }
 

@@ -122,6 +122,8 @@ inline Bytes GenerateMatrix(std::string_view name, std::size_t rows, std::size_t
     case Format::kQ6_K:
       put(208, 0x0200, true);
       break;  // partly subnormal
+    default:
+      break;  // no tiny model has them
   }
   return bytes;
 }

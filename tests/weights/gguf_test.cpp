@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "lapidary/weights/import.h"
+#include "lapidary/weights/import_gguf.h"
 #include "lapidary/weights/pack_tensors.h"
 #include "tests/support/catch.h"
 #include "tests/support/gguf_builder.h"
@@ -78,8 +78,8 @@ TEST_CASE("a GGUF file of version 2 or 3 is read") {
     CHECK_FALSE(gguf->Find("numbers")->Number());
     CHECK(gguf->Find("nothing") == nullptr);
 
-    REQUIRE(gguf->tensors().size() == 2);
-    const GgufTensor* first = gguf->FindTensor("first");
+    REQUIRE(gguf->tensors().all().size() == 2);
+    const SourceTensor* first = gguf->tensors().Find("first");
     REQUIRE(first != nullptr);
     CHECK(first->type.name == "Q8_0");
     CHECK(first->rows() == 3);
@@ -87,10 +87,10 @@ TEST_CASE("a GGUF file of version 2 or 3 is read") {
     CHECK(first->ShapeText() == "[3, 64]");
     CHECK_FALSE(first->is_vector());
     CHECK(Bytes(first->bytes.begin(), first->bytes.end()) == b.Find("first")->data);
-    CHECK(gguf->FindTensor("second")->is_vector());
-    const auto second = gguf->FindTensor("second")->bytes;
+    CHECK(gguf->tensors().Find("second")->is_vector());
+    const auto second = gguf->tensors().Find("second")->bytes;
     CHECK(Bytes(second.begin(), second.end()) == b.Find("second")->data);
-    CHECK(gguf->FindTensor("third") == nullptr);
+    CHECK(gguf->tensors().Find("third") == nullptr);
   }
 }
 
@@ -101,7 +101,7 @@ TEST_CASE("another alignment is followed") {
   const Bytes bytes = b.Build();
   const Result<Gguf> gguf = Gguf::Parse(bytes);
   REQUIRE(gguf);
-  const auto second = gguf->FindTensor("second")->bytes;
+  const auto second = gguf->tensors().Find("second")->bytes;
   CHECK(Bytes(second.begin(), second.end()) == b.Find("second")->data);
 }
 

@@ -1,6 +1,3 @@
-#include "lapidary/weights/import.h"
-#include "lapidary/weights/pack_tensors.h"
-
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -12,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "lapidary/weights/import_gguf.h"
+#include "lapidary/weights/pack_tensors.h"
 #include "tests/support/catch.h"
 #include "tests/support/gguf_builder.h"
 
@@ -334,10 +333,10 @@ TEST_CASE("what is not a Gemma 3 decoder is refused by name") {
        ErrorCode::kCorrupt, "blk.1.ffn_down.weight: expected the shape [96, 160], found [95, 160]");
   Says(with([](GgufBuilder& b) { b.Set<std::uint32_t>("gemma3.block_count", 4); }),
        ErrorCode::kCorrupt, "block_count is 4, but the file has tensors of only 3 layers");
-  // Q4_1: 20 bytes for 32 values, well-formed but not read.
-  Says(with([](GgufBuilder& b) { b.Find("blk.2.attn_v.weight")->type = 3; }),
+  // MXFP4: 17 bytes for 32 values, well-formed but not read.
+  Says(with([](GgufBuilder& b) { b.Find("blk.2.attn_v.weight")->type = 39; }),
        ErrorCode::kUnsupported,
-       "blk.2.attn_v.weight has type Q4_1, expected one of F32, F16, BF16, Q4_0");
+       "blk.2.attn_v.weight has type MXFP4, expected one of F32, F16, BF16, Q4_0");
   Says(with([](GgufBuilder& b) {
          std::mt19937 random(1);
          std::erase_if(b.tensors,
@@ -358,7 +357,7 @@ TEST_CASE("contradictions of a custom model and unknown tensors are reported") {
   CHECK(Warns(result.import, "gemma3.embedding_length is 64, the shape of the tensors uses 96"));
   CHECK(Warns(result.import, "gemma3.attention.head_count has type string, expected a number"));
   CHECK(Warns(result.import,
-              "20 tensors are not part of a Gemma 3 decoder and left out: v.blk.0, v.blk.1"));
+              "20 tensors are not part of a Gemma 3 model and left out: v.blk.0, v.blk.1"));
   CHECK(result.import.warnings.size() == 3);
   CHECK(result.import.warnings.back().size() < 200);
 }

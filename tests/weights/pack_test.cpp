@@ -118,7 +118,8 @@ TEST_CASE("packed sizes stay close to those of the source") {
     CAPTURE(std::string(spec->name));
     const double packed = static_cast<double>(spec->panel_bytes(2560) * 16);
     const double source = static_cast<double>(16 * 16 * SourceRowBytes(*spec, 2560));
-    CHECK(packed <= 1.03 * source);
+    // Q3_K keeps its 16 6-bit scales in a byte each.
+    CHECK(packed <= (spec->format == Format::kQ3_K ? 1.06 : 1.03) * source);
     CHECK(packed >= source);
   }
 }

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "lapidary/weights/convert.h"
+#include "lapidary/weights/convert-inl.h"
 #include "tests/support/catch.h"
 #include "tests/support/dequantize.h"
 #include "tests/support/gguf_builder.h"
@@ -20,6 +20,8 @@
 
 namespace lapidary {
 namespace {
+
+using HWY_NAMESPACE::ConvertToBlob;
 
 using testing::BuildGemma;
 using testing::Bytes;
@@ -113,7 +115,7 @@ TEST_CASE("a blob and the GGUF file that it was made from are the same model") {
     CHECK(gguf->vocabulary()->pieces[5] == "\xE2\x96\x81the");
     CHECK(gguf->Verify());
 
-    const Result<ConvertReport> report = ConvertGgufToBlob(folder / "m.gguf", folder / "m.lap");
+    const Result<ConvertReport> report = ConvertToBlob(folder / "m.gguf", folder / "m.lap");
     if (!report) FAIL(report.error().message);
     CHECK(report->config == config);
     CHECK(report->warnings.empty());
@@ -193,7 +195,7 @@ TEST_CASE("weights cut short or damaged are refused") {
   const TempFolder folder;
   const Bytes gguf = BuildGemma(kTinyConfig, Format::kQ8_0).Build();
   WriteFile(folder / "m.gguf", gguf);
-  REQUIRE(ConvertGgufToBlob(folder / "m.gguf", folder / "m.lap"));
+  REQUIRE(ConvertToBlob(folder / "m.gguf", folder / "m.lap"));
   const Bytes blob = ReadFile(folder / "m.lap");
   WriteFile(folder / "half.gguf", std::span(gguf).first(gguf.size() / 2));
   Says(OpenError(folder / "half.gguf"), ErrorCode::kCorrupt, "cut short");
@@ -243,11 +245,11 @@ TEST_CASE("progress rises to its total, and can stop the work") {
   int left = 3;
   const ProgressCallback stop = [&](const Progress&) { return --left > 0; };
 
-  CHECK(ConvertGgufToBlob(folder / "m.gguf", folder / "m.lap", {.progress = stop}).error().code ==
+  CHECK(ConvertToBlob(folder / "m.gguf", folder / "m.lap", {.progress = stop}).error().code ==
         ErrorCode::kCancelled);
   CHECK(ReadFile(folder / "m.lap").size() == 3);
   CHECK(folder.count() == 2);
-  REQUIRE(ConvertGgufToBlob(folder / "m.gguf", folder / "m.lap", {.progress = record}));
+  REQUIRE(ConvertToBlob(folder / "m.gguf", folder / "m.lap", {.progress = record}));
   check_seen();
 
   const Result<WeightFile> cancelled =
@@ -269,13 +271,13 @@ TEST_CASE("a conversion that fails leaves nothing behind") {
   const TempFolder folder;
   GgufBuilder builder = BuildGemma(kTinyConfig, Format::kQ8_0);
   WriteFile(folder / "m.gguf", builder.Build());
-  Says(ConvertGgufToBlob(folder / "m.gguf", folder / "m.gguf").error(), ErrorCode::kInvalidArgument,
+  Says(ConvertToBlob(folder / "m.gguf", folder / "m.gguf").error(), ErrorCode::kInvalidArgument,
        "its own blob");
-  Says(ConvertGgufToBlob(folder / "m.gguf", folder / "none" / "m.lap").error(),
-       ErrorCode::kNotFound, "none");
+  Says(ConvertToBlob(folder / "m.gguf", folder / "none" / "m.lap").error(), ErrorCode::kNotFound,
+       "none");
   builder.tensors.pop_back();
   WriteFile(folder / "bad.gguf", builder.Build());
-  Says(ConvertGgufToBlob(folder / "bad.gguf", folder / "bad.lap").error(), ErrorCode::kCorrupt,
+  Says(ConvertToBlob(folder / "bad.gguf", folder / "bad.lap").error(), ErrorCode::kCorrupt,
        (folder / "bad.gguf").string());
   CHECK(folder.count() == 2);
 }
@@ -285,7 +287,7 @@ TEST_CASE("a file without a tokenizer has none") {
   GgufBuilder builder = BuildGemma(kTinyConfig, Format::kQ8_0);
   builder.Remove("tokenizer.ggml.tokens");
   WriteFile(folder / "m.gguf", builder.Build());
-  const Result<ConvertReport> report = ConvertGgufToBlob(folder / "m.gguf", folder / "m.lap");
+  const Result<ConvertReport> report = ConvertToBlob(folder / "m.gguf", folder / "m.lap");
   REQUIRE(report);
   CHECK(report->warnings.size() == 1);
   for (const char* name : {"m.gguf", "m.lap"}) {
@@ -300,7 +302,7 @@ TEST_CASE("the real 270M: converted, it is as large as before and opens at once"
   const std::filesystem::path path = testing::RealModelPath();
   if (path.empty()) return;
   const TempFolder folder;
-  const Result<ConvertReport> report = ConvertGgufToBlob(path, folder / "m.lap");
+  const Result<ConvertReport> report = ConvertToBlob(path, folder / "m.lap");
   if (!report) FAIL(report.error().message);
   // In KiB. Converting touches every byte of 253 MB, but must not keep them.
   rusage usage = {};

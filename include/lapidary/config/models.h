@@ -163,6 +163,25 @@ struct Gemma3_27B {
                                      .vision = kSigLip};
 };
 
+// The published sizes by name.
+struct KnownModel {
+  std::string_view name;
+  Config config;
+};
+inline constexpr KnownModel kKnownModels[] = {{Gemma3_270M::kName, Gemma3_270M::kConfig},
+                                              {Gemma3_1B::kName, Gemma3_1B::kConfig},
+                                              {Gemma3_4B::kName, Gemma3_4B::kConfig},
+                                              {Gemma3_12B::kName, Gemma3_12B::kConfig},
+                                              {Gemma3_27B::kName, Gemma3_27B::kConfig}};
+
+// "Gemma 3 4B" for a published Config, "custom" for any other.
+inline std::string_view NameOf(const Config& config) {
+  for (const KnownModel& model : kKnownModels) {
+    if (model.config == config) return model.name;
+  }
+  return "custom";
+}
+
 }  // namespace lapidary
 
 #endif  // LAPIDARY_CONFIG_MODELS_H_

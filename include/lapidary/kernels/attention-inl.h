@@ -1,7 +1,7 @@
 // Attention over the KV cache.
 //
-// Keys and values are bf16 and lie in blocks of 16 positions, each in the panel order that PairTile
-// reads:
+// Keys and values are bf16, or bytes with a scale for each position, and lie in blocks of 16
+// positions, each in the panel order that PairTile reads:
 //   keys    [head_dim / 2][16 positions][2]: a panel whose rows are positions and whose inputs are
 //   dims, values  [8 pairs of positions][head_dim][2]: rows are dims and inputs are positions.
 // So scores and weighted sums are the same register-tiled product as a matmul.
@@ -18,9 +18,11 @@
 #endif
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <type_traits>
 
 #include "lapidary/kernels/kv_layout.h"
 #include "lapidary/kernels/matmul-inl.h"
@@ -35,23 +37,45 @@ namespace HWY_NAMESPACE {
 // PairTile.
 inline constexpr size_t kQueryTile = kManyRegisters ? 24 : 20;
 
-// Writes the key of one position into its place in a page of keys, [kPageBlocks][head_dim /
-// 2][16][2].
-HWY_NOINLINE inline void StoreKey(const float* HWY_RESTRICT key, size_t head_dim, size_t slot,
-                                  hwy::bfloat16_t* HWY_RESTRICT page) {
-  hwy::bfloat16_t* to = page + slot / kBlockKeys * BlockElements(head_dim) + slot % kBlockKeys * 2;
-  for (size_t i = 0; i < head_dim; i += 2) {
-    to[i / 2 * kBlockKeys * 2] = hwy::BF16FromF32(key[i]);
-    to[i / 2 * kBlockKeys * 2 + 1] = hwy::BF16FromF32(key[i + 1]);
+namespace attention {
+
+// Writes one key or value, element i to place(i), as bf16 or as bytes of at most 127 and their
+// scale.
+template <class Place>
+HWY_INLINE void StoreElements(const float* HWY_RESTRICT x, size_t head_dim, size_t slot,
+                              KvFormat format, const KvHalfPage& page, const Place& place) {
+  if (format == KvFormat::kBF16) {
+    auto* to = reinterpret_cast<hwy::bfloat16_t*>(page.elements);
+    for (size_t i = 0; i < head_dim; ++i) to[place(i)] = hwy::BF16FromF32(x[i]);
+    return;
+  }
+  float max = 0;
+  for (size_t i = 0; i < head_dim; ++i) max = std::max(max, std::abs(x[i]));
+  // Below 1e-30 the inverse would overflow; such a vector is zero to any accuracy that matters.
+  const float inverse = max > 1e-30f ? 127.0f / max : 0.0f;
+  page.scales[slot] = max > 1e-30f ? max / 127.0f : 0.0f;
+  auto* to = reinterpret_cast<int8_t*>(page.elements);
+  for (size_t i = 0; i < head_dim; ++i) {
+    to[place(i)] = static_cast<int8_t>(std::lrintf(x[i] * inverse));
   }
 }
 
-// Writes the value of one position into its place in a page of values,
-// [kPageBlocks][8][head_dim][2].
+}  // namespace attention
+
+// Writes the key of one position into its place in a page, [kPageBlocks][head_dim / 2][16][2].
+HWY_NOINLINE inline void StoreKey(const float* HWY_RESTRICT key, size_t head_dim, size_t slot,
+                                  KvFormat format, const KvHalfPage& page) {
+  const size_t first = slot / kBlockKeys * kBlockKeys * head_dim + slot % kBlockKeys * 2;
+  attention::StoreElements(key, head_dim, slot, format, page,
+                           [=](size_t i) { return first + i / 2 * kBlockKeys * 2 + i % 2; });
+}
+
+// Writes the value of one position into its place in a page, [kPageBlocks][8][head_dim][2].
 HWY_NOINLINE inline void StoreValue(const float* HWY_RESTRICT value, size_t head_dim, size_t slot,
-                                    hwy::bfloat16_t* HWY_RESTRICT page) {
-  hwy::bfloat16_t* to = page + slot / 2 * head_dim * 2 + slot % 2;
-  for (size_t i = 0; i < head_dim; ++i) to[i * 2] = hwy::BF16FromF32(value[i]);
+                                    KvFormat format, const KvHalfPage& page) {
+  const size_t first = slot / 2 * head_dim * 2 + slot % 2;
+  attention::StoreElements(value, head_dim, slot, format, page,
+                           [=](size_t i) { return first + i * 2; });
 }
 
 // What AttendPage needs besides its results; one per thread.
@@ -62,13 +86,18 @@ struct AttentionScratch {
 
 namespace attention {
 
+// The elements of a KvFormat, as PairTile reads them.
+template <KvFormat kFormat>
+using KvPairs =
+    std::conditional_t<kFormat == KvFormat::kBF16, WeightPairs<Format::kBF16>, BytePairs>;
+
 // Scores of `rows` queries with blocks [begin, end) of a page of keys: scores[rows][kPageKeys].
-template <size_t kHeadDim>
-HWY_INLINE void Scores(const PairInput* HWY_RESTRICT queries, size_t rows,
-                       const hwy::bfloat16_t* HWY_RESTRICT keys, size_t begin, size_t end,
+template <KvFormat kFormat, class KeyDim>
+HWY_INLINE void Scores(const PairInput* HWY_RESTRICT queries, size_t rows, KeyDim key_dim,
+                       const KvHalfPage& keys, size_t begin, size_t end,
                        float* HWY_RESTRICT scores) {
-  const auto* base = reinterpret_cast<const uint8_t*>(keys);
-  constexpr size_t kBlockBytes = BlockElements(kHeadDim) * 2;
+  constexpr size_t kPairBytes = 2 * KvElementBytes(kFormat);
+  const size_t block_bytes = kBlockKeys * key_dim / 2 * kPairBytes;
   // From a whole tile on, so that the last one ends within the page.
   for (size_t key = begin * kBlockKeys / kTileOutputs * kTileOutputs; key < end * kBlockKeys;
        key += kTileOutputs) {
@@ -76,24 +105,34 @@ HWY_INLINE void Scores(const PairInput* HWY_RESTRICT queries, size_t rows,
     for (size_t v = 0; v < 2; ++v) {
       // The second vector of a tile may lie beyond the last block: compute the first again, unused.
       const size_t at = std::min(key + v * kLanes, end * kBlockKeys - kLanes);
-      w[v] = base + at / kBlockKeys * kBlockBytes + at % kBlockKeys * 4;
+      w[v] = keys.elements + at / kBlockKeys * block_bytes + at % kBlockKeys * kPairBytes;
     }
     matmul::ForRowTiles<kFloatTileRows>(rows, [&](auto tile_rows, size_t r) HWY_ATTR {
       float* to = scores + r * kPageKeys + key;
       for (size_t i = 0; i < tile_rows(); ++i) {
         std::fill_n(to + i * kPageKeys, kTileOutputs, 0.0f);
       }
-      PairTile<Format::kBF16, tile_rows()>(w[0], w[1], kPanelRows * 4, kHeadDim / 2,
-                                           queries + r * kHeadDim, kHeadDim, to, kPageKeys);
+      PairTile<KvPairs<kFormat>, tile_rows()>(w[0], w[1], kBlockKeys * kPairBytes, key_dim / 2,
+                                              queries + r * key_dim, key_dim, to, kPageKeys);
     });
   }
 }
 
+// x[i] *= scales[i] for the keys [begin, end) of a page.
+HWY_INLINE void MultiplyByScales(const float* HWY_RESTRICT scales, size_t begin, size_t end,
+                                 float* HWY_RESTRICT x) {
+  const DF d;
+  for (size_t i = begin; i < end; i += kLanes) {
+    hn::StoreU(hn::Mul(hn::LoadU(d, x + i), hn::LoadU(d, scales + i)), d, x + i);
+  }
+}
+
 // Turns the scores of the visible keys [first, last] of a page into weights e^(score - max), zero
-// elsewhere in [begin, end); returns their sum. Both ranges count keys of the page.
+// elsewhere in [begin, end); returns their sum. Both ranges count keys of the page. If the values
+// have scales (not null), the weights that are stored, but not their sum, are multiplied by those.
 HWY_NOINLINE inline float Softmax(float* HWY_RESTRICT scores, size_t begin, size_t end,
-                                  size_t first, size_t last, PairInput* HWY_RESTRICT weights,
-                                  float* max_out) {
+                                  size_t first, size_t last, const float* HWY_RESTRICT value_scales,
+                                  PairInput* HWY_RESTRICT weights, float* max_out) {
   const DF d;
   const DI32 di;
   const VF lowest = hn::Set(d, -std::numeric_limits<float>::infinity());
@@ -118,7 +157,8 @@ HWY_NOINLINE inline float Softmax(float* HWY_RESTRICT scores, size_t begin, size
     HWY_UNROLL(4) for (size_t v = 0; v < kSums; ++v) {
       const VF e = Exp(hn::Sub(hn::LoadU(d, scores + i + v * kLanes), hn::Set(d, m)));
       sums[v] = hn::Add(sums[v], e);
-      StoreInputs(e, weights + i + v * kLanes);
+      const size_t at = i + v * kLanes;
+      StoreInputs(value_scales ? hn::Mul(e, hn::LoadU(d, value_scales + at)) : e, weights + at);
     }
   }
   HWY_ALIGN float lane[16];
@@ -129,35 +169,29 @@ HWY_NOINLINE inline float Softmax(float* HWY_RESTRICT scores, size_t begin, size
   return lane[0];
 }
 
-// out[rows][head_dim] = weights[rows][kPageKeys] times blocks [begin, end) of a page of values.
-template <size_t kHeadDim>
+// out[rows][value_dim] = weights[rows][kPageKeys] times blocks [begin, end) of a page of values.
+template <KvFormat kFormat, class ValueDim>
 HWY_INLINE void WeightedValues(const PairInput* HWY_RESTRICT weights, size_t rows,
-                               const hwy::bfloat16_t* HWY_RESTRICT values, size_t begin, size_t end,
-                               float* HWY_RESTRICT out) {
-  static_assert(kHeadDim % kTileOutputs == 0);
-  const auto* base = reinterpret_cast<const uint8_t*>(values + begin * BlockElements(kHeadDim));
+                               ValueDim value_dim, const KvHalfPage& values, size_t begin,
+                               size_t end, float* HWY_RESTRICT out) {
+  constexpr size_t kPairBytes = 2 * KvElementBytes(kFormat);
+  const size_t step = value_dim * kPairBytes;
   const size_t pairs = (end - begin) * kBlockKeys / 2;
-  for (size_t i = 0; i < rows * kHeadDim; i += kLanes) hn::StoreU(hn::Zero(DF()), DF(), out + i);
-  for (size_t dim = 0; dim < kHeadDim; dim += kTileOutputs) {
-    const uint8_t* w = base + dim * 4;
+  const uint8_t* first = values.elements + begin * kBlockKeys / 2 * step;
+  for (size_t i = 0; i < rows * value_dim; i += kLanes) hn::StoreU(hn::Zero(DF()), DF(), out + i);
+  for (size_t dim = 0; dim < value_dim; dim += kTileOutputs) {
+    const uint8_t* w = first + dim * kPairBytes;
     matmul::ForRowTiles<kFloatTileRows>(rows, [&](auto tile_rows, size_t r) HWY_ATTR {
-      PairTile<Format::kBF16, tile_rows()>(w, w + kVectorBytes, kHeadDim * 4, pairs,
-                                           weights + r * kPageKeys + begin * kBlockKeys, kPageKeys,
-                                           out + r * kHeadDim + dim, kHeadDim);
+      PairTile<KvPairs<kFormat>, tile_rows()>(w, w + kLanes * kPairBytes, step, pairs,
+                                              weights + r * kPageKeys + begin * kBlockKeys,
+                                              kPageKeys, out + r * value_dim + dim, value_dim);
     });
   }
 }
 
-}  // namespace attention
-
-// The softmax of one page, unnormalised, for `rows` <= kQueryTile queries [rows][kHeadDim], already
-// scaled: out[rows][kValueDim] = sum of e^(score - max) value, with max[rows] and sum[rows]. `keys`
-// and `values` are the page that holds positions page_start ...; visible[rows] are absolute
-// positions. Values are whole tiles wide; where heads are not, zeros fill them up.
-template <size_t kHeadDim, size_t kValueDim = kHeadDim>
-HWY_NOINLINE void AttendPage(const PairInput* HWY_RESTRICT queries, size_t rows,
-                             const hwy::bfloat16_t* HWY_RESTRICT keys,
-                             const hwy::bfloat16_t* HWY_RESTRICT values, size_t page_start,
+template <KvFormat kFormat, class KeyDim, class ValueDim>
+HWY_NOINLINE void AttendPage(const PairInput* HWY_RESTRICT queries, size_t rows, KeyDim key_dim,
+                             ValueDim value_dim, const KvPage& page, size_t page_start,
                              const VisibleKeys* HWY_RESTRICT visible, AttentionScratch& scratch,
                              float* HWY_RESTRICT out, float* HWY_RESTRICT max,
                              float* HWY_RESTRICT sum) {
@@ -171,9 +205,10 @@ HWY_NOINLINE void AttendPage(const PairInput* HWY_RESTRICT queries, size_t rows,
     std::fill_n(sum, rows, 0.0f);
     return;
   }
+  constexpr bool kScaled = kFormat == KvFormat::kInt8;
   const size_t begin = first / kBlockKeys;
   const size_t end = last / kBlockKeys + 1;
-  attention::Scores<kHeadDim>(queries, rows, keys, begin, end, scratch.scores);
+  Scores<kFormat>(queries, rows, key_dim, page.keys, begin, end, scratch.scores);
   for (size_t r = 0; r < rows; ++r) {
     float* scores = scratch.scores + r * kPageKeys;
     PairInput* weights = scratch.weights + r * kPageKeys;
@@ -182,12 +217,34 @@ HWY_NOINLINE void AttendPage(const PairInput* HWY_RESTRICT queries, size_t rows,
       sum[r] = 0.0f;
       continue;
     }
+    if (kScaled) MultiplyByScales(page.keys.scales, begin * kBlockKeys, end * kBlockKeys, scores);
     const size_t row_first = std::max(visible[r].first, page_start) - page_start;
     const size_t row_last = std::min(visible[r].last - page_start, kPageKeys - 1);
-    sum[r] = attention::Softmax(scores, begin * kBlockKeys, end * kBlockKeys, row_first, row_last,
-                                weights, max + r);
+    sum[r] = Softmax(scores, begin * kBlockKeys, end * kBlockKeys, row_first, row_last,
+                     kScaled ? page.values.scales : nullptr, weights, max + r);
   }
-  attention::WeightedValues<kValueDim>(scratch.weights, rows, values, begin, end, out);
+  WeightedValues<kFormat>(scratch.weights, rows, value_dim, page.values, begin, end, out);
+}
+
+}  // namespace attention
+
+// The softmax of one page, unnormalised, for `rows` <= kQueryTile queries [rows][key_dim], already
+// scaled: out[rows][value_dim] = sum of e^(score - max) value, with max[rows] and sum[rows]. `page`
+// holds positions page_start ...; visible[rows] are absolute positions. key_dim is even; value_dim
+// is whole tiles wide (where heads are not, zeros fill them up). Both may be numbers or constants.
+template <class KeyDim, class ValueDim>
+HWY_INLINE void AttendPage(const PairInput* HWY_RESTRICT queries, size_t rows, KeyDim key_dim,
+                           ValueDim value_dim, const KvPage& page, size_t page_start,
+                           const VisibleKeys* HWY_RESTRICT visible, AttentionScratch& scratch,
+                           float* HWY_RESTRICT out, float* HWY_RESTRICT max,
+                           float* HWY_RESTRICT sum) {
+  if (page.format == KvFormat::kBF16) {
+    attention::AttendPage<KvFormat::kBF16>(queries, rows, key_dim, value_dim, page, page_start,
+                                           visible, scratch, out, max, sum);
+  } else {
+    attention::AttendPage<KvFormat::kInt8>(queries, rows, key_dim, value_dim, page, page_start,
+                                           visible, scratch, out, max, sum);
+  }
 }
 
 // Merges a page into what the earlier pages of a row gave: acc[head_dim], its max and sum. Start

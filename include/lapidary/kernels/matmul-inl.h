@@ -101,7 +101,7 @@ struct GroupTraits {
 constexpr GroupTraits TraitsOf(const QuantSpec& spec, Precision precision) {
   const unsigned form = FormFor(spec.format, precision);
   const bool narrow = form == kFormBytes && !kHasByteDot;
-  return {form, spec.group, spec.has_min, narrow ? QuadsIn16Bits(spec.bits, spec.group) : 0};
+  return {form, spec.group, spec.has_min, narrow ? QuadsIn16Bits(spec.code_bits(), spec.group) : 0};
 }
 
 template <size_t kRows, size_t kVecs, class V>
@@ -310,9 +310,9 @@ HWY_NOINLINE void QuantTile(TileColumn w, const Activations& x, size_t row, floa
 
 // One row times a pair of panels, read in place: c[kPairOutputs]. Both panels at once, because two
 // streams of reads keep the memory busier than one.
-template <Format kFormat>
-HWY_NOINLINE void QuantRow(const uint8_t* const (&panels)[2], const Activations& x, size_t row,
-                           float* HWY_RESTRICT c) {
+template <Format kFormat, class Cols>
+HWY_NOINLINE void QuantRow(const uint8_t* const (&panels)[2], Cols cols, const Activations& x,
+                           size_t row, float* HWY_RESTRICT c) {
   constexpr QuantSpec kSpec = SpecOf(kFormat);
   constexpr size_t kGroupsPerSlab = kSlabInputs / kSpec.group;
   constexpr size_t kVectors = 2 * kPanelVectors;
@@ -320,7 +320,7 @@ HWY_NOINLINE void QuantRow(const uint8_t* const (&panels)[2], const Activations&
   VF acc[1][kVectors];
   HWY_UNROLL(8) for (size_t v = 0; v < kVectors; ++v) acc[0][v] = hn::Zero(d);
   const uint8_t* units[2] = {panels[0], panels[1]};
-  for (size_t k = 0; k < x.stride; k += kSpec.unit_inputs()) {
+  for (size_t k = 0; k < cols; k += kSpec.unit_inputs()) {
     PrefetchAhead<kSpec.slabs_offset()>(units[0]);
     PrefetchAhead<kSpec.slabs_offset()>(units[1]);
     for (size_t s = 0; s < kSpec.unit_inputs() / kSlabInputs; ++s) {
@@ -408,23 +408,47 @@ HWY_INLINE hn::Vec<DBF16> BroadcastPair(const hwy::bfloat16_t* x) {
   return hn::BitCast(DBF16(), Broadcast32(x));
 }
 
-// acc += the products of a vector of pairs of weights with a pair of inputs.
+// What PairTile multiplies with: pairs of consecutive inputs of kLanes rows, loaded as floats or,
+// for bf16 dot products, as pairs of bf16.
 template <Format kFormat>
+struct WeightPairs {
+  static HWY_INLINE FloatPair Floats(const uint8_t* p) { return LoadPair<kFormat>(p); }
+  static HWY_INLINE hn::Vec<DBF16> Brains(const uint8_t* p) {
+    static_assert(kFormat == Format::kBF16);
+    return hn::LoadU(DBF16(), reinterpret_cast<const hwy::bfloat16_t*>(p));
+  }
+};
+// Bytes of the KV cache; their scales are applied elsewhere. A byte is exact in bf16.
+struct BytePairs {
+  static HWY_INLINE FloatPair Floats(const uint8_t* p) {
+    const hn::Rebind<int16_t, DF> d16;
+    const VI32 both = hn::PromoteTo(DI32(), hn::LoadU(d16, reinterpret_cast<const int16_t*>(p)));
+    return {hn::ConvertTo(DF(), hn::ShiftRight<24>(hn::ShiftLeft<24>(both))),
+            hn::ConvertTo(DF(), hn::ShiftRight<8>(both))};
+  }
+  static HWY_INLINE hn::Vec<DBF16> Brains(const uint8_t* p) {
+    const DU32 du;
+    const FloatPair pair = Floats(p);
+    const auto even = hn::ShiftRight<16>(hn::BitCast(du, pair.even));
+    return hn::BitCast(DBF16(), hn::Or(even, hn::BitCast(du, pair.odd)));
+  }
+};
+
+// acc += the products of pairs of weights with a pair of inputs.
+template <class Pairs>
 HWY_INLINE void AddPair(const uint8_t* HWY_RESTRICT w, BroadcastFloats x, VF& acc) {
-  const FloatPair pair = LoadPair<kFormat>(w);
+  const FloatPair pair = Pairs::Floats(w);
   acc = hn::MulAdd(pair.odd, x.odd, hn::MulAdd(pair.even, x.even, acc));
 }
-template <Format kFormat>
+template <class Pairs>
 HWY_INLINE void AddPair(const uint8_t* HWY_RESTRICT w, hn::Vec<DBF16> x, VF& acc) {
-  static_assert(kFormat == Format::kBF16);
   VF unused = hn::Zero(DF());
-  acc = hn::ReorderWidenMulAccumulate(
-      DF(), hn::LoadU(DBF16(), reinterpret_cast<const hwy::bfloat16_t*>(w)), x, acc, unused);
+  acc = hn::ReorderWidenMulAccumulate(DF(), Pairs::Brains(w), x, acc, unused);
 }
 
 // c[kRows][2 vectors] += x[kRows][2 * pairs] times pairs of float weights. The vectors of pair i
 // are at w0 + i * step and w1 + i * step (bytes). Serves weights, and keys and values in attention.
-template <Format kFormat, size_t kRows, class Input>
+template <class Pairs, size_t kRows, class Input>
 HWY_NOINLINE void PairTile(const uint8_t* HWY_RESTRICT w0, const uint8_t* HWY_RESTRICT w1,
                            size_t step, size_t pairs, const Input* HWY_RESTRICT x, size_t x_stride,
                            float* HWY_RESTRICT c, size_t c_stride) {
@@ -436,8 +460,8 @@ HWY_NOINLINE void PairTile(const uint8_t* HWY_RESTRICT w0, const uint8_t* HWY_RE
   }
   for (size_t i = 0; i < pairs; ++i) {
     if constexpr (std::is_same_v<Input, float>) {
-      const FloatPair a = LoadPair<kFormat>(w0 + i * step);
-      const FloatPair b = LoadPair<kFormat>(w1 + i * step);
+      const FloatPair a = Pairs::Floats(w0 + i * step);
+      const FloatPair b = Pairs::Floats(w1 + i * step);
       HWY_UNROLL(16) for (size_t r = 0; r < kRows; ++r) {
         const VF even = hn::Set(d, x[r * x_stride + 2 * i]);
         acc[r][0] = hn::MulAdd(a.even, even, acc[r][0]);
@@ -453,12 +477,10 @@ HWY_NOINLINE void PairTile(const uint8_t* HWY_RESTRICT w0, const uint8_t* HWY_RE
         KeepInRegister(acc[r][1]);
       }
     } else {
-      static_assert(kFormat == Format::kBF16);
-      const DBF16 dh;
-      const auto a = hn::LoadU(dh, reinterpret_cast<const hwy::bfloat16_t*>(w0 + i * step));
-      const auto b = hn::LoadU(dh, reinterpret_cast<const hwy::bfloat16_t*>(w1 + i * step));
+      const auto a = Pairs::Brains(w0 + i * step);
+      const auto b = Pairs::Brains(w1 + i * step);
       HWY_UNROLL(16) for (size_t r = 0; r < kRows; ++r) {
-        const auto both = hn::BitCast(dh, Broadcast32(x + r * x_stride + 2 * i));
+        const auto both = BroadcastPair(x + r * x_stride + 2 * i);
         VF unused = hn::Zero(d);
         acc[r][0] = hn::ReorderWidenMulAccumulate(d, a, both, acc[r][0], unused);
         acc[r][1] = hn::ReorderWidenMulAccumulate(d, b, both, acc[r][1], unused);
@@ -488,7 +510,8 @@ HWY_NOINLINE void FloatRow(const uint8_t* const (&panels)[2], size_t cols,
     PrefetchAhead<kUnitBytes>(units[1]);
     const auto pair = BroadcastPair(x + k);
     HWY_UNROLL(8) for (size_t v = 0; v < kVectors; ++v) {
-      AddPair<kFormat>(units[v / kPanelVectors] + v % kPanelVectors * kVectorBytes, pair, acc[v]);
+      AddPair<WeightPairs<kFormat>>(units[v / kPanelVectors] + v % kPanelVectors * kVectorBytes,
+                                    pair, acc[v]);
     }
     units[0] += kUnitBytes;
     units[1] += kUnitBytes;
@@ -512,8 +535,9 @@ HWY_NOINLINE void FloatPairOfPanels(const uint8_t* const (&panels)[2], size_t co
             panels[vector / kPanelVectors] + k0 / 2 * kStep + vector % kPanelVectors * kVectorBytes;
       }
       ForRowTiles<kFloatTileRows>(rows, [&](auto tile_rows, size_t r) HWY_ATTR {
-        PairTile<kFormat, tile_rows()>(w[0], w[1], kStep, pairs, x + r * stride + k0, stride,
-                                       c + r * kPairOutputs + t * kTileOutputs, kPairOutputs);
+        PairTile<WeightPairs<kFormat>, tile_rows()>(w[0], w[1], kStep, pairs, x + r * stride + k0,
+                                                    stride, c + r * kPairOutputs + t * kTileOutputs,
+                                                    kPairOutputs);
       });
     }
   }
@@ -543,7 +567,7 @@ HWY_NOINLINE inline void MatMulPair(const PackedMatrix& w, size_t pair, const Ac
                                            c);
       }
     } else if (rows == 1 && precision == Precision::kExact) {
-      matmul::QuantRow<kFormat>(panels, x, row0, c);
+      matmul::QuantRow<kFormat>(panels, w.cols, x, row0, c);
     } else if (precision == Precision::kFast) {
       matmul::QuantPair<kFormat, Precision::kFast>(panels, x, row0, rows, scratch, c);
     } else {

@@ -26,7 +26,8 @@ HWY_INLINE float SumOfLanes(float* HWY_RESTRICT lanes) {
 
 // Sum of squares of x[n]. The 16 partial sums and their order are the same on every target, so that
 // vector width does not change a result.
-HWY_INLINE float SumOfSquares(const float* HWY_RESTRICT x, size_t n) {
+template <class Size>
+HWY_INLINE float SumOfSquares(const float* HWY_RESTRICT x, Size n) {
   constexpr size_t kSums = 16 / kLanes;
   const DF d;
   VF sums[kSums];
@@ -45,14 +46,16 @@ HWY_INLINE float SumOfSquares(const float* HWY_RESTRICT x, size_t n) {
 }
 
 // 1 / root mean square, as RMSNorm uses it.
-HWY_INLINE float InverseRms(const float* HWY_RESTRICT x, size_t n, float epsilon) {
+template <class Size>
+HWY_INLINE float InverseRms(const float* HWY_RESTRICT x, Size n, float epsilon) {
   return 1.0f / std::sqrt(SumOfSquares(x, n) / static_cast<float>(n) + epsilon);
 }
 
 // out = x / rms(x) * gain, [n]; gain is the factor itself (1 + w of a safetensors file). out may be
 // x.
-HWY_NOINLINE inline void RmsNorm(const float* x, const float* HWY_RESTRICT gain, size_t n,
-                                 float epsilon, float* out) {
+template <class Size>
+HWY_NOINLINE void RmsNorm(const float* x, const float* HWY_RESTRICT gain, Size n, float epsilon,
+                          float* out) {
   const DF d;
   const VF scale = hn::Set(d, InverseRms(x, n, epsilon));
   for (size_t i = 0; i < n; i += kLanes) {

@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #include "lapidary/kernels/simd-inl.h"
 #include "lapidary/weights/quant.h"
@@ -19,33 +20,41 @@ namespace HWY_NAMESPACE {
 inline constexpr size_t kPanelVectors = kPanelRows / kLanes;  // vectors that hold one value per row
 inline constexpr size_t kSlabQuads = kSlabInputs / 4;
 
+// Bits of a line of 64 bytes, moved from bit `from` of every byte to bit `to`. There are no shifts
+// of bytes: words are shifted, and what crossed over is masked off.
+HWY_INLINE VU8 MoveBits(const uint8_t* HWY_RESTRICT line, int from, int to, uint8_t mask) {
+  const DU8 d;
+  const DU16 d16;
+  auto words = hn::BitCast(d16, hn::LoadU(d, line));
+  if (from < to) words = hn::ShiftLeftSame(words, to - from);
+  if (from > to) words = hn::ShiftRightSame(words, from - to);
+  return hn::And(hn::BitCast(d, words), hn::Set(d, mask));
+}
+
 // Codes of quad q (0..7) of a slab as bytes: rows v * kLanes and following, four inputs of each.
 // q is a constant once the caller's loop is unrolled, and the shifts become immediate ones.
 template <Format kFormat>
 HWY_INLINE VU8 LoadCodes(const uint8_t* HWY_RESTRICT slab, int q, size_t v) {
   constexpr QuantSpec kSpec = SpecOf(kFormat);
-  static_assert(kSpec.bits == 8 || kSpec.bits == 4 || kSpec.bits == 5 || kSpec.bits == 6);
   const DU8 d;
-  const DU16 d16;  // there are no shifts of bytes: shift words, mask what crossed over
   slab += v * kVectorBytes;
   if constexpr (kSpec.bits == 8) {
     return hn::LoadU(d, slab + q * kQuadBytes);
+  } else if constexpr (kSpec.bits < 4) {
+    static_assert(kSpec.bits == 2 || kSpec.bits == 3);
+    const VU8 code = MoveBits(slab + (q / 4) * kQuadBytes, q % 4 * 2, 0, 0x03);
+    if constexpr (kSpec.bits == 2) return code;
+    return hn::Or(code, MoveBits(slab + 2 * kQuadBytes, q, 2, 0x04));
   } else {
-    VU8 code = hn::LoadU(d, slab + (q % 4) * kQuadBytes);
-    if (q >= 4) code = hn::BitCast(d, hn::ShiftRight<4>(hn::BitCast(d16, code)));
-    code = hn::And(code, hn::Set(d, uint8_t{0x0F}));
+    static_assert(kSpec.bits <= 6);
+    const VU8 code = MoveBits(slab + (q % 4) * kQuadBytes, q < 4 ? 0 : 4, 0, 0x0F);
     const uint8_t* plane = slab + 4 * kQuadBytes;
-    if constexpr (kSpec.bits == 5) {
-      const auto bits = hn::BitCast(d16, hn::LoadU(d, plane));
-      const auto moved = q < 4 ? hn::ShiftLeftSame(bits, 4 - q) : hn::ShiftRightSame(bits, q - 4);
-      code = hn::Or(code, hn::And(hn::BitCast(d, moved), hn::Set(d, uint8_t{0x10})));
-    } else if constexpr (kSpec.bits == 6) {
-      const auto bits = hn::BitCast(d16, hn::LoadU(d, plane + (q / 4) * kQuadBytes));
-      const int at = q % 4 * 2;
-      const auto moved =
-          at < 4 ? hn::ShiftLeftSame(bits, 4 - at) : hn::ShiftRightSame(bits, at - 4);
-      code = hn::Or(code, hn::And(hn::BitCast(d, moved), hn::Set(d, uint8_t{0x30})));
+    if constexpr (kSpec.bits == 5) return hn::Or(code, MoveBits(plane, q, 4, 0x10));
+    if constexpr (kSpec.bits == 6) {
+      return hn::Or(code, MoveBits(plane + (q / 4) * kQuadBytes, q % 4 * 2, 4, 0x30));
     }
+    if constexpr (kSpec.has_codebook)
+      return hn::TableLookupBytes(hn::LoadDup128(d, kCodebook), code);
     return code;
   }
 }
@@ -64,9 +73,13 @@ HWY_INLINE VF LoadScales(const uint8_t* HWY_RESTRICT unit, size_t g, size_t v) {
   if constexpr (kSpec.scale == ScaleKind::kF16) {
     return LoadHalves(unit + g * kPanelRows * 2, v);
   } else {
-    const hn::Rebind<int8_t, DF> d8;
-    const auto* scales = reinterpret_cast<const int8_t*>(unit + kSpec.scales_offset());
-    const VI32 factor = hn::PromoteTo(DI32(), hn::LoadU(d8, scales + g * kPanelRows + v * kLanes));
+    using Factor = std::conditional_t<kSpec.scale == ScaleKind::kF16TimesI8, int8_t, uint8_t>;
+    const hn::Rebind<Factor, DF> d8;
+    const auto* scales = reinterpret_cast<const Factor*>(unit + kSpec.scales_offset());
+    VI32 factor = hn::PromoteTo(DI32(), hn::LoadU(d8, scales + g * kPanelRows + v * kLanes));
+    if constexpr (kSpec.scale == ScaleKind::kF16TimesHalves) {
+      factor = hn::And(factor, hn::Set(DI32(), 15));
+    }
     return hn::Mul(LoadHalves(unit, v), hn::ConvertTo(DF(), factor));
   }
 }
@@ -81,7 +94,8 @@ HWY_INLINE VF LoadMins(const uint8_t* HWY_RESTRICT unit, size_t g, size_t v) {
     return LoadHalves(mins + g * kPanelRows * 2, v);
   } else {
     const hn::Rebind<uint8_t, DF> d8;
-    const VI32 factor = hn::PromoteTo(DI32(), hn::LoadU(d8, mins + g * kPanelRows + v * kLanes));
+    VI32 factor = hn::PromoteTo(DI32(), hn::LoadU(d8, mins + g * kPanelRows + v * kLanes));
+    if constexpr (kSpec.scale == ScaleKind::kF16TimesHalves) factor = hn::ShiftRight<4>(factor);
     return hn::Mul(LoadHalves(unit + kPanelRows * 2, v), hn::ConvertTo(DF(), factor));
   }
 }

@@ -51,7 +51,7 @@ constexpr unsigned FormFor(Format format, Precision precision) {
   if (kHasByteDot) return precision == Precision::kFast ? kFormBytes : kFormPlanes;
   // Without a byte dot product, sums of products of bytes pass through 16 bits, which is too narrow
   // for 8-bit weights; products of 16-bit values pass through 32 and cost twice as much.
-  return precision == Precision::kFast && spec.bits < 8 ? kFormBytes : kFormWords;
+  return precision == Precision::kFast && spec.code_bits() < 8 ? kFormBytes : kFormWords;
 }
 
 // Rows of activations [rows, cols] in one or more forms. Rows are PadActivations(cols) apart.

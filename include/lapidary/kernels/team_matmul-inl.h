@@ -16,9 +16,9 @@ HWY_BEFORE_NAMESPACE();
 namespace lapidary {
 namespace HWY_NAMESPACE {
 
-// Rows of activations that a thread takes through a pair of panels at a time: so many rows of 640 to
-// 2048 bytes stay in the second-level cache while all pairs pass over them. Whole register tiles of
-// every kind: 120 = 2^3 * 3 * 5.
+// Rows of activations that a thread takes through a pair of panels at a time: so many rows of 640
+// to 2048 bytes stay in the second-level cache while all pairs pass over them. Whole register tiles
+// of every kind: 120 = 2^3 * 3 * 5.
 inline constexpr size_t kRowBlock = 120;
 static_assert(kRowBlock % kTileRows == 0 && kRowBlock % kFloatTileRows == 0);
 

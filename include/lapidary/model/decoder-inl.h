@@ -315,9 +315,11 @@ class Decoder {
       if (vector < kHeads + kKvHeads) {
         RmsNorm(x, w.k_norm, kHeadDim, kEpsilon, x);
         RotateHalves(Cosines(r, kind), Sines(r, kind), kHeadDim, 1.0f, x);
-        StoreKey(x, kHeadDim, slot, Keys(r, layer, vector - kHeads, page));
+        const KvPage kv = Page(r, layer, vector - kHeads, page);
+        StoreKey(x, kHeadDim, slot, kv.format, kv.keys);
       } else {
-        StoreValue(x, kHeadDim, slot, Values(r, layer, vector - kHeads - kKvHeads, page));
+        const KvPage kv = Page(r, layer, vector - kHeads - kKvHeads, page);
+        StoreValue(x, kHeadDim, slot, kv.format, kv.values);
       }
     }
   }
@@ -390,10 +392,9 @@ class Decoder {
       for (size_t g = 0; g < kGroup; ++g)
         visible[p * kGroup + g] = Visible(task.first_row + p, kind);
     }
-    AttendPage<kHeadDim>(Queries(task.kv_head, task.first_row), task.positions * kGroup,
-                         Keys(task.first_row, layer, task.kv_head, page),
-                         Values(task.first_row, layer, task.kv_head, page), page * kPageKeys,
-                         visible, scratch, out, max, sum);
+    AttendPage(Queries(task.kv_head, task.first_row), task.positions * kGroup, kHeadDim, kHeadDim,
+               Page(task.first_row, layer, task.kv_head, page), page * kPageKeys, visible, scratch,
+               out, max, sum);
   }
 
   // Divides the weighted sum of a head by the sum of its weights.
@@ -504,11 +505,8 @@ class Decoder {
             Visible(last_row, kind).last / kPageKeys + 1};
   }
 
-  hwy::bfloat16_t* Keys(size_t r, size_t layer, size_t kv_head, size_t page) {
-    return reinterpret_cast<hwy::bfloat16_t*>(rows_[r].cache->Keys(layer, kv_head, page));
-  }
-  hwy::bfloat16_t* Values(size_t r, size_t layer, size_t kv_head, size_t page) {
-    return reinterpret_cast<hwy::bfloat16_t*>(rows_[r].cache->Values(layer, kv_head, page));
+  KvPage Page(size_t r, size_t layer, size_t kv_head, size_t page) {
+    return rows_[r].cache->Page(layer, kv_head, page);
   }
 
   // Queries of a key/value head, from a row on: [rows, kGroup, kHeadDim].

@@ -80,7 +80,8 @@ class Model {
     Result<Decoder<M>> decoder = Decoder<M>::Create(*std::move(weights), *pool, chunk);
     if (!decoder) return decoder.error();
     return Model(std::make_shared<State>(std::move(file), std::move(tokenizer), *std::move(vision),
-                                         std::move(pool), *std::move(decoder), options.precision));
+                                         std::move(pool), *std::move(decoder), options.precision,
+                                         options.kv));
   }
 
   static constexpr const Config& config() { return kConfig; }
@@ -91,6 +92,7 @@ class Model {
   // Most tokens that one step takes.
   size_t chunk() const { return state_->decoder.max_rows(); }
   Precision precision() const { return state_->precision; }
+  KvFormat kv() const { return state_->kv; }
   // Whether the file holds an image encoder.
   bool has_vision() const { return state_->vision.has_value(); }
 
@@ -158,13 +160,15 @@ class Model {
 
   struct State {
     State(WeightFile f, std::optional<Tokenizer> t, std::optional<VisionWeights> v,
-          std::unique_ptr<ThreadPool> p, Decoder<M> d, Precision precision_of_prefill)
+          std::unique_ptr<ThreadPool> p, Decoder<M> d, Precision precision_of_prefill,
+          KvFormat kv_format)
         : file(std::move(f)),
           tokenizer(std::move(t)),
           vision(std::move(v)),
           pool(std::move(p)),
           decoder(std::move(d)),
-          precision(precision_of_prefill) {}
+          precision(precision_of_prefill),
+          kv(kv_format) {}
     WeightFile file;
     std::optional<Tokenizer> tokenizer;
     std::optional<VisionWeights> vision;
@@ -172,6 +176,7 @@ class Model {
     std::mutex mutex;  // held during a step: guards pool and decoder
     Decoder<M> decoder;
     Precision precision;
+    KvFormat kv;
   };
 
   explicit Model(std::shared_ptr<State> state) : state_(std::move(state)) {}
@@ -189,7 +194,7 @@ class Session {
   explicit Session(const Model<M>& model, size_t context = 0)
       : state_(model.state_),
         context_(context == 0 ? kContext : std::min(context, kContext)),
-        cache_(M::kConfig, context_, model.chunk()) {}
+        cache_(M::kConfig, context_, model.chunk(), model.kv()) {}
   Session(Session&&) noexcept = default;
   Session& operator=(Session&&) noexcept = default;
 
@@ -206,14 +211,16 @@ class Session {
                          cache_);
   }
 
-  // What Save() wrote. Goes on as the saved session would have, token for token. Errors: those of
-  // DecodeSession.
+  // What Save() wrote. Goes on as the saved session would have, token for token, with its context,
+  // its steps of at most as many tokens, and its format of keys and values, whatever those of the
+  // model are. Errors: those of DecodeSession.
   static Result<Session> Restore(const Model<M>& model, std::span<const std::uint8_t> bytes) {
     std::optional<Session> session;
     Result<SessionState> state =
         DecodeSession(bytes, M::kConfig, Fingerprint(model.state_->decoder.weights(), M::kConfig),
-                      [&](size_t context) -> KvCache& {
+                      [&](size_t context, size_t chunk, KvFormat format) -> KvCache& {
                         session.emplace(model, context);
+                        session->cache_ = KvCache(M::kConfig, context, chunk, format);
                         return session->cache_;
                       });
     if (!state) return state.error();
@@ -291,7 +298,7 @@ class Session {
   // afterwards.
   template <class Visitor>
   Status PrefillWithHidden(const PromptView& prompt, const Visitor& visit) {
-    return PrefillWithRows<&Run::hidden>(prompt, state_->decoder.max_rows(), kWidth, visit);
+    return PrefillWithRows<&Run::hidden>(prompt, MostRows(), kWidth, visit);
   }
 
   // Forgets the tokens from `position` on; a position inside a picture means its first row, since
@@ -354,6 +361,9 @@ class Session {
     std::vector<ImageSpan> images;  // of the piece, counted from its begin
   };
 
+  // Tokens of a step: what the model's workspace and the rings of this session take.
+  size_t MostRows() const { return std::min(state_->decoder.max_rows(), cache_.chunk()); }
+
   // The places of the prompt's pictures, or why it can not be appended to the first `held` tokens.
   Result<std::vector<ImageSpan>> Check(const PromptView& prompt, size_t held) const {
     const std::span<const int32_t> ids = prompt.ids;
@@ -366,7 +376,7 @@ class Session {
     }
     Result<std::vector<ImageSpan>> images = PlaceImages(prompt, M::kConfig);
     if (!images) return images;
-    const size_t chunk = state_->decoder.max_rows();
+    const size_t chunk = MostRows();
     if (!images->empty() && chunk < kSoftTokens) {
       return MakeError(ErrorCode::kInvalidArgument,
                        "ModelOptions::chunk: a picture needs steps of ", kSoftTokens,
@@ -385,7 +395,7 @@ class Session {
   // Preconditions from here on: Check() accepted the ids, and these are its images.
   Status Append(std::span<const int32_t> ids, std::vector<ImageSpan> images, Precision precision,
                 const ProgressCallback& progress) {
-    const size_t most = state_->decoder.max_rows();
+    const size_t most = MostRows();
     if (ids.size() > most) logits_.clear();  // should a chunk fail, they belong to no token
     const bool had_logits = !logits_.empty();
     for (Chunk chunk(ids, std::move(images), most); chunk.Next();) {
@@ -413,7 +423,7 @@ class Session {
     const Result<std::vector<ImageSpan>> images = Check(prompt, position());
     if (!images) return images.error();
     if (!images->empty()) rows = std::max(rows, kSoftTokens);
-    rows = std::min({std::max<size_t>(rows, 1), state_->decoder.max_rows(), prompt.ids.size()});
+    rows = std::min({std::max<size_t>(rows, 1), MostRows(), prompt.ids.size()});
     std::vector<float> values(rows * size);
     const std::span<const float> all(values);
     for (Chunk chunk(prompt.ids, *images, rows); chunk.Next();) {

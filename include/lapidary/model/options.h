@@ -5,6 +5,7 @@
 #include <cstddef>
 
 #include "lapidary/config/precision.h"
+#include "lapidary/kernels/kv_layout.h"
 #include "lapidary/weights/weight_file.h"
 
 namespace lapidary {
@@ -12,6 +13,7 @@ namespace lapidary {
 struct ModelOptions {
   std::size_t threads = 0;                  // 0: DefaultThreads()
   Precision precision = Precision::kExact;  // of prefill
+  KvFormat kv = KvFormat::kBF16;            // how sessions keep keys and values
   std::size_t chunk = 512;                  // tokens of a step of prefill; sizes the workspace
   LoadOptions load = {};
 };

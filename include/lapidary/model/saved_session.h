@@ -6,14 +6,15 @@
 //   u32      version, 1
 //   u32      number of Config fields, then each as f64, in the order of the struct
 //   u64      fingerprint of the weights (decoder_weights.h)
+//   u32      format of keys and values: 0 bf16, 1 int8
 //   u64      context of the session
+//   u64      most tokens of a step, which sizes the rings of the local layers
 //   u64      number of tokens, then each as i32
 //   u64      number of pictures, then of each the u64 position of its first row and the u64 hash of
 //            its rows
 //   u64      number of logits, 0 or the vocabulary, then each as f32
-//   u64      oldest page that the local layers hold
-//   pages    of each layer in turn the pages in use (of a local layer from the oldest on), as
-//            kv_cache.h keeps them: 256 positions in bf16
+//   u64      positions written: more than there are tokens if the session was rewound
+//   pages    of each layer in turn all pages that have memory, as kv_cache.h keeps them
 //   u64      XXH64 of everything in front of it
 #ifndef LAPIDARY_MODEL_SAVED_SESSION_H_
 #define LAPIDARY_MODEL_SAVED_SESSION_H_
@@ -60,15 +61,11 @@ struct SessionState {
 
 namespace internal {
 
-// Calls visit(layer, page) for every page that a session of `tokens` tokens has in use.
+// Calls visit(layer, page) for every page of the cache that has memory.
 template <class Visitor>
-void VisitPages(const Config& config, std::size_t oldest_page, std::size_t tokens,
-                const Visitor& visit) {
-  for (std::int32_t layer = 0; layer < config.layers; ++layer) {
-    const bool local = KindOfLayer(config, layer) == LayerKind::kLocal;
-    for (std::size_t page = local ? oldest_page : 0; page < KvCache::PagesBelow(tokens); ++page) {
-      visit(static_cast<std::size_t>(layer), page);
-    }
+void VisitPages(const Config& config, const KvCache& cache, const Visitor& visit) {
+  for (std::size_t layer = 0; layer < static_cast<std::size_t>(config.layers); ++layer) {
+    for (std::size_t page = 0; page < cache.CountPages(layer); ++page) visit(layer, page);
   }
 }
 
@@ -163,10 +160,6 @@ inline Status CheckSessionState(const SessionState& state, const Config& config)
   const auto corrupt = [](const auto&... parts) {
     return MakeError(ErrorCode::kCorrupt, "saved session: ", parts...);
   };
-  const auto most = static_cast<std::size_t>(config.context);
-  if (state.context == 0 || state.context > most) {
-    return corrupt("its context is ", state.context, ", expected 1 .. ", most);
-  }
   if (state.ids.size() > state.context) {
     return corrupt("it holds ", state.ids.size(), " tokens in a context of ", state.context);
   }
@@ -204,27 +197,27 @@ inline std::vector<std::uint8_t> EncodeSession(const Config& config, std::uint64
     writer.Number(static_cast<double>(value));
   });
   writer.Number(fingerprint);
+  writer.Number(static_cast<std::uint32_t>(cache.plan().format));
   writer.Number(std::uint64_t{state.context});
+  writer.Number(std::uint64_t{cache.chunk()});
   writer.Array(state.ids);
   writer.Array(state.pictures);
   writer.Array(state.logits);
-  writer.Number(std::uint64_t{cache.oldest_page()});
+  writer.Number(std::uint64_t{cache.written()});
   const std::size_t page_bytes = cache.plan().page_bytes;
   std::size_t pages = 0;
-  internal::VisitPages(config, cache.oldest_page(), state.ids.size(),
-                       [&](std::size_t, std::size_t) { ++pages; });
+  internal::VisitPages(config, cache, [&](std::size_t, std::size_t) { ++pages; });
   writer.Reserve(pages * page_bytes + sizeof(std::uint64_t));
-  internal::VisitPages(config, cache.oldest_page(), state.ids.size(),
-                       [&](std::size_t layer, std::size_t page) {
-                         writer.Bytes(cache.PageBytes(layer, page), page_bytes);
-                       });
+  internal::VisitPages(config, cache, [&](std::size_t layer, std::size_t page) {
+    writer.Bytes(cache.PageBytes(layer, page), page_bytes);
+  });
   return writer.Take();
 }
 
-// Reads a session of the model with this Config and these weights. Its keys and values go to
-// `cache`, which make_cache(context) -> KvCache& provides once the context is known. Bytes may come
-// from anywhere. Errors: kCorrupt, kUnsupported for another version, kMismatch for another model,
-// kOutOfMemory.
+// Reads a session of the model with this Config and these weights. Its keys and values go to the
+// cache that make_cache(context, chunk, format) -> KvCache& provides once these are known. Bytes
+// may come from anywhere. Errors: kCorrupt, kUnsupported for another version, kMismatch for another
+// model, kOutOfMemory.
 template <class MakeCache>
 Result<SessionState> DecodeSession(std::span<const std::uint8_t> bytes, const Config& config,
                                    std::uint64_t fingerprint, const MakeCache& make_cache) {
@@ -233,28 +226,34 @@ Result<SessionState> DecodeSession(std::span<const std::uint8_t> bytes, const Co
     return status.error();
   }
   SessionState state;
-  std::uint64_t context = 0, oldest = 0;
-  if (!reader.Read(context) || !internal::ReadArray(reader, state.ids) ||
-      !internal::ReadArray(reader, state.pictures) || !internal::ReadArray(reader, state.logits) ||
-      !reader.Read(oldest)) {
+  std::uint32_t format = 0;
+  std::uint64_t context = 0, chunk = 0, written = 0;
+  if (!reader.Read(format) || !reader.Read(context) || !reader.Read(chunk) ||
+      !internal::ReadArray(reader, state.ids) || !internal::ReadArray(reader, state.pictures) ||
+      !internal::ReadArray(reader, state.logits) || !reader.Read(written)) {
     return internal::CutShort("tokens");
   }
-  state.context =
-      static_cast<std::size_t>(std::min(context, static_cast<std::uint64_t>(config.context) + 1));
+  const auto most = static_cast<std::uint64_t>(config.context);
+  if (format > 1 || context < 1 || context > most || chunk < 1 || chunk > most ||
+      written > context || written < state.ids.size()) {
+    return MakeError(ErrorCode::kCorrupt, "saved session: format ", format, ", context ", context,
+                     ", chunk ", chunk, ", ", written, " positions written, ", state.ids.size(),
+                     " tokens: expected format 0 or 1, and context and chunk in 1 .. ", most);
+  }
+  state.context = static_cast<std::size_t>(context);
   if (Status status = internal::CheckSessionState(state, config); !status) return status.error();
 
-  KvCache& cache = make_cache(state.context);
-  const std::size_t tokens = state.ids.size();
-  if (oldest > cache.FirstPageSeen(tokens)) {
-    return MakeError(ErrorCode::kCorrupt, "saved session: its local layers begin at page ", oldest,
-                     ", token ", tokens, " sees page ", cache.FirstPageSeen(tokens));
-  }
+  KvCache& cache = make_cache(state.context, static_cast<std::size_t>(chunk),
+                              format == 0 ? KvFormat::kBF16 : KvFormat::kInt8);
   const std::size_t page_bytes = cache.plan().page_bytes;
-  std::uint64_t pages = 0;
-  internal::VisitPages(config, static_cast<std::size_t>(oldest), tokens,
-                       [&](std::size_t, std::size_t) { ++pages; });
-  // The session fits into the context, so the product is small.
-  const std::uint64_t expected = pages * page_bytes + sizeof(std::uint64_t);
+  const std::uint64_t pages_below = (written + kPageKeys - 1) / kPageKeys;
+  const std::uint64_t locals = CountLayers(config, LayerKind::kLocal);
+  const std::uint64_t globals = CountLayers(config, LayerKind::kGlobal);
+  // The positions fit into the context, so these products are small.
+  const std::uint64_t expected =
+      page_bytes * (locals * std::min<std::uint64_t>(pages_below, cache.plan().local_pages) +
+                    globals * pages_below) +
+      sizeof(std::uint64_t);
   if (reader.remaining() != expected) {
     return MakeError(ErrorCode::kCorrupt, "saved session: expected ", expected,
                      " bytes of keys and values, found ", reader.remaining());
@@ -263,21 +262,19 @@ Result<SessionState> DecodeSession(std::span<const std::uint8_t> bytes, const Co
   if (HashBytes(bytes.first(checked)) != LoadLittleEndian<std::uint64_t>(bytes.data() + checked)) {
     return MakeError(ErrorCode::kCorrupt, "the saved session is damaged (its checksum differs)");
   }
-  // A ring that is shorter than the one that was saved keeps what is newest.
-  const std::size_t end = KvCache::PagesBelow(tokens);
-  const std::size_t ring = cache.plan().local_pages;
-  const std::size_t first = std::max(static_cast<std::size_t>(oldest), end - std::min(end, ring));
-  if (Status status = cache.Reserve(0, tokens); !status) return status.error();
-  cache.SetOldestPage(first);
-  internal::VisitPages(
-      config, static_cast<std::size_t>(oldest), tokens, [&](std::size_t layer, std::size_t page) {
-        std::span<const std::uint8_t> page_data;
-        if (!reader.ReadBytes(page_bytes, page_data)) return;  // measured above
-        const bool local =
-            KindOfLayer(config, static_cast<std::int32_t>(layer)) == LayerKind::kLocal;
-        if (local && page < first) return;
-        std::memcpy(cache.PageBytes(layer, page), page_data.data(), page_bytes);
-      });
+  if (Status status = cache.Reserve(0, static_cast<std::size_t>(written)); !status) {
+    return status.error();
+  }
+  internal::VisitPages(config, cache, [&](std::size_t layer, std::size_t page) {
+    std::span<const std::uint8_t> page_data;
+    if (!reader.ReadBytes(page_bytes, page_data)) return;  // measured above
+    std::memcpy(cache.PageBytes(layer, page), page_data.data(), page_bytes);
+  });
+  if (!cache.CanRewindTo(state.ids.size())) {
+    return MakeError(ErrorCode::kCorrupt,
+                     "saved session: its local layers no longer hold what token ", state.ids.size(),
+                     " sees");
+  }
   return state;
 }
 

@@ -121,8 +121,8 @@ class VisionEncoder {
     };
     const size_t residual = take(kPatches * kWidth, sizeof(float));
     const size_t queries = take(kPatches * kWidth, sizeof(PairInput));
-    const size_t keys = take(kHeads * kPages * PageElements(kHeadDim), sizeof(hwy::bfloat16_t));
-    const size_t values = take(kHeads * kPages * PageElements(kValueDim), sizeof(hwy::bfloat16_t));
+    const size_t keys = take(kHeads * kPages * kPageKeys * kHeadDim, sizeof(hwy::bfloat16_t));
+    const size_t values = take(kHeads * kPages * kPageKeys * kValueDim, sizeof(hwy::bfloat16_t));
     const size_t normed = take(ActivationBytes(kPatches, kWidth), 1);
     // The patches are used up before the first hidden row is made.
     const size_t hidden = take(
@@ -222,9 +222,9 @@ class VisionEncoder {
       for (size_t page = 0; page < kPages; ++page) {
         for (size_t r = 0; r < rows; r += kQueryTile) {
           const size_t count = std::min(kQueryTile, rows - r);
-          AttendPage<kHeadDim, kValueDim>(Queries(head, first + r), count, Keys(head, page),
-                                          Values(head, page), page * kPageKeys, visible,
-                                          scratch.attention, scratch.page, page_max, page_sum);
+          AttendPage(Queries(head, first + r), count, kHeadDim, kValueDim, Page(head, page),
+                     page * kPageKeys, visible, scratch.attention, scratch.page, page_max,
+                     page_sum);
           for (size_t q = 0; q < count; ++q) {
             MergePage(scratch.page + q * kValueDim, page_max[q], page_sum[q], kValueDim,
                       scratch.heads + (r + q) * kValueDim, max[r + q], sum[r + q]);
@@ -322,10 +322,15 @@ class VisionEncoder {
 
   PairInput* Queries(size_t head, size_t p) { return queries_ + (head * kPatches + p) * kHeadDim; }
   hwy::bfloat16_t* Keys(size_t head, size_t page) {
-    return keys_ + (head * kPages + page) * PageElements(kHeadDim);
+    return keys_ + (head * kPages + page) * kPageKeys * kHeadDim;
   }
   hwy::bfloat16_t* Values(size_t head, size_t page) {
-    return values_ + (head * kPages + page) * PageElements(kValueDim);
+    return values_ + (head * kPages + page) * kPageKeys * kValueDim;
+  }
+  KvPage Page(size_t head, size_t page) {
+    return {KvFormat::kBF16,
+            {reinterpret_cast<uint8_t*>(Keys(head, page)), nullptr},
+            {reinterpret_cast<uint8_t*>(Values(head, page)), nullptr}};
   }
 
   // Calls f(head, dim, i) for columns column .. column + count: the heads they belong to.
@@ -352,7 +357,7 @@ class VisionEncoder {
   void StoreKeys(size_t p, size_t column, const float* HWY_RESTRICT c,
                  const float* HWY_RESTRICT bias, size_t count) {
     const size_t slot = p % kPageKeys;
-    const size_t at = slot / kBlockKeys * BlockElements(kHeadDim) + slot % kBlockKeys * 2;
+    const size_t at = slot / kBlockKeys * kBlockKeys * kHeadDim + slot % kBlockKeys * 2;
     ForHeads(column, count, [&](size_t head, size_t dim, size_t i) HWY_ATTR {
       Keys(head, p / kPageKeys)[at + dim / 2 * kBlockKeys * 2 + dim % 2] =
           hwy::BF16FromF32(c[i] + bias[i]);

@@ -24,7 +24,7 @@
 
 #include "lapidary/base/bytes.h"
 #include "lapidary/base/result.h"
-#include "lapidary/weights/quant.h"
+#include "lapidary/weights/tensor_table.h"
 
 namespace lapidary {
 
@@ -45,17 +45,9 @@ enum class GgufType : std::uint32_t {
   kFloat64 = 12,
 };
 
-// A tensor type of ggml: what a message calls it, and its size.
-struct GgufTensorType {
-  std::uint32_t number;
-  std::string_view name;
-  std::uint32_t block;        // elements of a block
-  std::uint32_t block_bytes;  // bytes of a block
-};
-
 // The types that files in circulation hold (enum ggml_type and its block structs). Numbers that are
 // missing were withdrawn from the format or never written to model files.
-inline constexpr GgufTensorType kGgufTensorTypes[] = {
+inline constexpr TensorType kGgufTensorTypes[] = {
     {0, "F32", 1, 4},         {1, "F16", 1, 2},         {2, "Q4_0", 32, 18},
     {3, "Q4_1", 32, 20},      {6, "Q5_0", 32, 22},      {7, "Q5_1", 32, 24},
     {8, "Q8_0", 32, 34},      {9, "Q8_1", 32, 36},      {10, "Q2_K", 256, 84},
@@ -69,8 +61,8 @@ inline constexpr GgufTensorType kGgufTensorTypes[] = {
     {35, "TQ2_0", 256, 66},   {39, "MXFP4", 32, 17},
 };
 
-constexpr const GgufTensorType* FindGgufTensorType(std::uint32_t number) {
-  for (const GgufTensorType& type : kGgufTensorTypes) {
+constexpr const TensorType* FindGgufTensorType(std::uint32_t number) {
+  for (const TensorType& type : kGgufTensorTypes) {
     if (type.number == number) return &type;
   }
   return nullptr;
@@ -126,28 +118,6 @@ class GgufValue {
       bytes_;  // elements one behind the other; strings with their lengths
 };
 
-// One tensor: a name, a shape, and bytes inside the file.
-struct GgufTensor {
-  std::string_view name;
-  GgufTensorType type = {};
-  std::uint32_t dimensions = 0;
-  std::array<std::uint64_t, 4> dims = {1, 1, 1,
-                                       1};  // as in the file: the fastest-running one first
-  std::span<const std::uint8_t> bytes;
-
-  // As a matrix: one row per output. A vector is one row.
-  std::uint64_t cols() const { return dims[0]; }
-  std::uint64_t rows() const { return dims[1]; }
-  bool is_matrix() const { return dims[2] == 1 && dims[3] == 1; }
-  bool is_vector() const { return is_matrix() && dims[1] == 1; }
-  // Rows first, as messages print it: "[1024, 640]".
-  std::string ShapeText() const {
-    std::string text;
-    for (std::uint32_t i = dimensions; i-- > 0;) text += StrCat(text.empty() ? "[" : ", ", dims[i]);
-    return text + "]";
-  }
-};
-
 class Gguf {
  public:
   static constexpr std::string_view kMagic = "GGUF";
@@ -159,16 +129,12 @@ class Gguf {
   std::uint32_t version() const { return version_; }
   const std::map<std::string_view, GgufValue>& metadata() const { return metadata_; }
   // In the order of the file's directory.
-  const std::vector<GgufTensor>& tensors() const { return tensors_; }
+  const TensorTable& tensors() const { return tensors_; }
 
   // Null if there is none.
   const GgufValue* Find(std::string_view key) const {
     const auto found = metadata_.find(key);
     return found == metadata_.end() ? nullptr : &found->second;
-  }
-  const GgufTensor* FindTensor(std::string_view name) const {
-    const auto found = index_.find(name);
-    return found == index_.end() ? nullptr : &tensors_[found->second];
   }
 
  private:
@@ -177,8 +143,7 @@ class Gguf {
 
   std::uint32_t version_ = 0;
   std::map<std::string_view, GgufValue> metadata_;
-  std::vector<GgufTensor> tensors_;
-  std::map<std::string_view, std::size_t> index_;
+  TensorTable tensors_;
 };
 
 namespace internal {
@@ -354,10 +319,9 @@ inline Status Gguf::ParseTensors(ByteReader& reader, std::uint64_t count,
                      " tensors, more than the file can hold (cut short?)");
   }
   std::vector<std::pair<std::uint64_t, std::uint64_t>> places;  // offset, bytes
-  tensors_.reserve(static_cast<std::size_t>(count));
   places.reserve(static_cast<std::size_t>(count));
   for (std::uint64_t i = 0; i < count; ++i) {
-    GgufTensor tensor;
+    SourceTensor tensor;
     std::uint32_t type = 0;
     std::uint64_t offset = 0;
     bool complete = reader.ReadText<std::uint64_t>(tensor.name) && reader.Read(tensor.dimensions);
@@ -375,7 +339,7 @@ inline Status Gguf::ParseTensors(ByteReader& reader, std::uint64_t count,
       return MakeError(ErrorCode::kCorrupt, "GGUF directory entry ", i, " of ", count,
                        " reaches past the end of the file (cut short?)");
     }
-    const GgufTensorType* known = FindGgufTensorType(type);
+    const TensorType* known = FindGgufTensorType(type);
     if (known == nullptr) {
       return in_tensor(ErrorCode::kUnsupported, "has type ", type,
                        ", which this library does not know");
@@ -402,35 +366,32 @@ inline Status Gguf::ParseTensors(ByteReader& reader, std::uint64_t count,
       return in_tensor(ErrorCode::kCorrupt, "its offset ", offset,
                        " is no multiple of the alignment ", alignment);
     }
-    if (!index_.emplace(tensor.name, tensors_.size()).second) {
-      return in_tensor(ErrorCode::kCorrupt, "appears twice");
-    }
+    if (!tensors_.Add(tensor)) return in_tensor(ErrorCode::kCorrupt, "appears twice");
     places.emplace_back(offset, *bytes);
-    tensors_.push_back(tensor);
   }
 
   const std::optional<std::uint64_t> data = CheckedAlignUp(reader.position(), alignment);
-  for (std::size_t i = 0; i < tensors_.size(); ++i) {
+  std::vector<SourceTensor>& all = tensors_.all();
+  for (std::size_t i = 0; i < all.size(); ++i) {
     const auto [offset, bytes] = places[i];
     const std::optional<std::uint64_t> begin = data ? CheckedAdd(*data, offset) : std::nullopt;
     if (!begin || !RangeFits(*begin, bytes, file.size())) {
-      return MakeError(ErrorCode::kCorrupt, "GGUF tensor ", Printable(tensors_[i].name), ": its ",
-                       bytes, " bytes at ", begin ? StrCat(*begin) : "a wrapped offset",
+      return MakeError(ErrorCode::kCorrupt, "GGUF tensor ", Printable(all[i].name), ": its ", bytes,
+                       " bytes at ", begin ? StrCat(*begin) : "a wrapped offset",
                        " do not lie inside the file of ", file.size(), " bytes (cut short?)");
     }
-    tensors_[i].bytes =
-        file.subspan(static_cast<std::size_t>(*begin), static_cast<std::size_t>(bytes));
+    all[i].bytes = file.subspan(static_cast<std::size_t>(*begin), static_cast<std::size_t>(bytes));
   }
 
-  std::vector<std::size_t> order(tensors_.size());
+  std::vector<std::size_t> order(all.size());
   for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
   std::sort(order.begin(), order.end(),
             [&](std::size_t a, std::size_t b) { return places[a] < places[b]; });
   for (std::size_t i = 1; i < order.size(); ++i) {
     const auto [offset, bytes] = places[order[i - 1]];
     if (offset + bytes > places[order[i]].first) {
-      return MakeError(ErrorCode::kCorrupt, "GGUF tensors ", Printable(tensors_[order[i - 1]].name),
-                       " and ", Printable(tensors_[order[i]].name), " overlap");
+      return MakeError(ErrorCode::kCorrupt, "GGUF tensors ", Printable(all[order[i - 1]].name),
+                       " and ", Printable(all[order[i]].name), " overlap");
     }
   }
   return {};

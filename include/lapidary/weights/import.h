@@ -1,14 +1,15 @@
-// From the tensors of other formats to ours: which model a GGUF file holds, and what its tensors are
-// called here.
+// From the tensors of other formats to ours: which model a file holds, and what its tensors are
+// called here. What is common to all kinds of file is in this header; import_gguf.h and import_hf.h
+// read one kind each.
 #ifndef LAPIDARY_WEIGHTS_IMPORT_H_
 #define LAPIDARY_WEIGHTS_IMPORT_H_
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <initializer_list>
 #include <limits>
 #include <optional>
 #include <set>
@@ -24,39 +25,22 @@
 #include "lapidary/config/models.h"
 #include "lapidary/text/vocabulary.h"
 #include "lapidary/weights/blob.h"
-#include "lapidary/weights/gguf.h"
 #include "lapidary/weights/quant.h"
+#include "lapidary/weights/tensor_table.h"
 
 namespace lapidary {
 
-// The published sizes by name.
-struct KnownModel {
-  std::string_view name;
-  Config config;
-};
-inline constexpr KnownModel kKnownModels[] = {{Gemma3_270M::kName, Gemma3_270M::kConfig},
-                                              {Gemma3_1B::kName, Gemma3_1B::kConfig},
-                                              {Gemma3_4B::kName, Gemma3_4B::kConfig},
-                                              {Gemma3_12B::kName, Gemma3_12B::kConfig},
-                                              {Gemma3_27B::kName, Gemma3_27B::kConfig}};
-
-// "Gemma 3 4B" for a published Config, "custom" for any other.
-inline std::string_view NameOf(const Config& config) {
-  for (const KnownModel& model : kKnownModels) {
-    if (model.config == config) return model.name;
-  }
-  return "custom";
-}
-
-// A tensor of a source file under the name and in the shape that it gets here. Matrices are packed
-// in the format that they have; vectors become f32.
+// A tensor of a source file under the name and in the shape that it gets here.
 struct ImportTensor {
   std::string name;
   SectionKind kind = SectionKind::kMatrix;
-  Format format = Format::kF32;  // of the source
-  std::size_t rows = 0;          // 1 for a vector
+  Format format = Format::kF32;         // here; that of the source unless a conversion changes it
+  Format source_format = Format::kF32;  // of the source
+  std::size_t rows = 0;                 // 1 for a vector
   std::size_t cols = 0;
   std::size_t source_rows = 0;  // rows that the source has; the others are zeros
+  bool transposed = false;      // the source is [cols, rows]
+  bool less_one = false;        // the source holds a gain minus 1
   std::span<const std::uint8_t> source;
 };
 
@@ -69,133 +53,113 @@ struct Import {
   std::vector<std::string> warnings;  // contradictions and what was left out, one line each
 };
 
-// Recognises a Gemma 3 model in a GGUF file.
-//
-// The tensors' shapes decide. If they are those of a published size, its Config holds, and metadata
-// that says otherwise is reported in `warnings`. Any other shape gets its Config from the shapes
-// and, for what shapes do not tell, from the metadata: window, context, RoPE, query scale
-// (`attention.scale` or `attention.query_pre_attn_scalar`, else the head dim) and the pattern of
-// layers. The result views `gguf`'s file.
-//
-// Errors: kUnsupported (another architecture, a tensor type that is not read, an output head of its
-// own), kCorrupt (missing tensors, shapes that contradict each other, a broken tokenizer).
-Result<Import> ImportGguf(const Gguf& gguf);
-
 namespace internal {
 
 // Whole numbers without an exponent, others with the fewest digits.
 inline std::string NumberText(double number) {
   if (number == std::floor(number) && std::abs(number) < 1e15) {
-    return StrCat(static_cast<std::int64_t>(number));
+    return std::to_string(static_cast<std::int64_t>(number));
   }
   return StrCat(number);
 }
 
-// Reads a GGUF file as a Gemma 3 model, step by step; ImportGguf at the end of this file is the
-// table of contents.
-class GgufImporter {
- public:
-  explicit GgufImporter(const Gguf& gguf) : gguf_(gguf) {}
+// The decoder's tensors in one kind of file.
+struct DecoderNames {
+  std::string_view embedding, final_norm;
+  std::string_view output_head;            // where there is one
+  std::string_view layer;                  // in front of the number of a layer
+  std::array<std::string_view, 13> parts;  // behind it; in the order of DecoderParts
+};
 
-  Status CheckArchitecture();
+// A tensor that a model must have.
+struct Wanted {
+  std::string source;  // its name in the source
+  std::string name;    // and here
+  std::int32_t rows;   // 0: a vector
+  std::int32_t cols;
+  bool transposed = false;   // see ImportTensor
+  bool less_one = false;     // see ImportTensor
+  bool convolution = false;  // the source is [rows, ..., ...] of `cols` values in all
+};
+
+// What one entry of a file's metadata says, under its name there.
+struct Claim {
+  std::string key;
+  std::optional<double> value;
+};
+
+// What metadata says about a model. Shapes decide most of it, a published size the rest.
+struct Claims {
+  Claim layers, width, ff_width, heads, kv_heads, head_dim, value_dim;
+  Claim context, window, query_scalar, rope_base_local, rope_base_global, rope_factor, norm_epsilon;
+  std::string rope_type = "linear";  // or "none"; anything else is not supported
+  Claim global_every;
+  std::vector<bool> local_layers;  // or, under the same key, one entry per layer
+};
+
+// Once, though several steps may look at the same value.
+inline void AddWarning(Import& import, std::string text) {
+  std::vector<std::string>& all = import.warnings;
+  if (std::find(all.begin(), all.end(), text) == all.end()) all.push_back(std::move(text));
+}
+
+// Collects a Gemma 3 model from a table of tensors, step by step. Each kind of file adds how it
+// reads its metadata.
+class Importer {
+ public:
+  Importer(const TensorTable& tensors, const DecoderNames& names)
+      : tensors_(tensors), names_(names) {}
+
   Status ReadShapes();
-  Status ChooseConfig();
-  void CompareMetadata();
-  Status CollectTensors();
+  Status ChooseConfig(const Claims& claims);
+  void CompareClaims(const Claims& claims);
+  Status CollectDecoder(bool norms_less_one);
   Status CheckOutputHead();
-  Status ReadVocabulary();
-  void ReadLicense();
+  Status Add(const Wanted& wanted);
   void ReportUnknownTensors();
+
+  const KnownModel* known() const { return known_; }
+
+  template <class... Parts>
+  void Warn(const Parts&... parts) {
+    AddWarning(import, StrCat(parts...));
+  }
 
   Import import;
 
  private:
-  // Rows of zero mean a vector.
-  struct Expected {
-    std::string_view source;
-    std::string_view name;
-    std::int32_t rows;
-    std::int32_t cols;
-  };
-
-  static Error Missing(std::string_view name) {
-    return MakeError(ErrorCode::kCorrupt, "GGUF tensor ", name, " is missing");
-  }
-
-  Result<const GgufTensor*> Tensor(std::string_view name) {
-    const GgufTensor* tensor = gguf_.FindTensor(name);
-    if (tensor == nullptr) return Missing(name);
+  Result<const SourceTensor*> Find(std::string_view name) {
+    const SourceTensor* tensor = tensors_.Find(name);
+    if (tensor == nullptr) {
+      return MakeError(ErrorCode::kCorrupt, "tensor ", name, " is missing");
+    }
     used_.insert(tensor->name);
     return tensor;
   }
+  Result<std::uint64_t> CountLayers() const;
+  Result<std::int32_t> ReadPattern(const Claims& claims) const;
+  Status ReadCustomConfig(const Claims& claims);
 
-  Status Add(const std::string& source, std::string name, std::int32_t rows, std::int32_t cols);
-  Status ReadLayerPattern();
-
-  // The first of these keys that holds a number. One that holds something else is reported.
-  std::optional<double> Number(std::initializer_list<std::string_view> keys) {
-    for (const std::string_view key : keys) {
-      const GgufValue* value = gguf_.Find(StrCat("gemma3.", key));
-      if (value == nullptr) continue;
-      if (const std::optional<double> number = value->Number()) return number;
-      Warn("gemma3.", key, " has type ", value->TypeName(), ", expected a number");
-    }
-    return std::nullopt;
-  }
-
-  std::optional<double> QueryScale() {
-    if (const auto number = Number({"attention.query_pre_attn_scalar"})) return number;
-    // llama.cpp writes the factor itself.
-    if (const auto scale = Number({"attention.scale"}); scale && *scale > 0) {
-      return std::round(1 / (*scale * *scale));
-    }
-    return std::nullopt;
-  }
-
-  template <class... Parts>
-  void Warn(const Parts&... parts) {
-    std::string text = StrCat(parts...);
-    // Several steps may look at the same value.
-    std::vector<std::string>& all = import.warnings;
-    if (std::find(all.begin(), all.end(), text) == all.end()) all.push_back(std::move(text));
-  }
-
-  const Gguf& gguf_;
+  const TensorTable& tensors_;
+  const DecoderNames names_;
   const KnownModel* known_ = nullptr;
   std::uint64_t embedding_rows_ = 0;
   std::set<std::string_view> used_;
 };
 
-inline Status GgufImporter::CheckArchitecture() {
-  const GgufValue* value = gguf_.Find("general.architecture");
-  const std::string_view architecture =
-      value != nullptr ? value->Text().value_or("not a string") : "missing";
-  if (architecture != "gemma3") {
-    return MakeError(ErrorCode::kUnsupported, "GGUF metadata general.architecture is ",
-                     Printable(architecture), ", expected gemma3",
-                     architecture == "clip" ? " (this is the vision part of a model)" : "");
-  }
-  if (const GgufValue* parts = gguf_.Find("split.count");
-      parts && parts->Integer().value_or(0) > 1) {
-    return MakeError(ErrorCode::kUnsupported, "the file is one of ", *parts->Integer(),
-                     " parts of a split GGUF, expected a whole one (join them first)");
-  }
-  return {};
-}
-
-// Fills the fields of the Config that shapes decide.
-inline Status GgufImporter::ReadShapes() {
+// One more than the largest number of a layer among the tensors' names.
+inline Result<std::uint64_t> Importer::CountLayers() const {
   constexpr std::uint64_t kMost = 1 << 24;  // above any dimension of any model
   std::uint64_t layers = 0;
-  for (const GgufTensor& tensor : gguf_.tensors()) {
+  for (const SourceTensor& tensor : tensors_.all()) {
     if (tensor.dims[0] > kMost || tensor.dims[1] > kMost) {
-      return MakeError(ErrorCode::kCorrupt, "GGUF tensor ", Printable(tensor.name), ": the shape ",
+      return MakeError(ErrorCode::kCorrupt, "tensor ", Printable(tensor.name), ": the shape ",
                        tensor.ShapeText(), " is larger than that of any model");
     }
     // "blk.17.attn_q.weight": a number of more than four digits is no layer of any model.
     std::string_view name = tensor.name;
-    if (!name.starts_with("blk.")) continue;
-    name.remove_prefix(4);
+    if (!name.starts_with(names_.layer)) continue;
+    name.remove_prefix(names_.layer.size());
     std::uint64_t layer = 0;
     std::size_t digits = 0;
     while (digits < std::min<std::size_t>(name.size(), 4) && name[digits] >= '0' &&
@@ -205,44 +169,41 @@ inline Status GgufImporter::ReadShapes() {
     const bool number = digits > 0 && digits < name.size() && name[digits] == '.';
     if (number) layers = std::max(layers, layer + 1);
   }
-  Config& config = import.config;
-  const auto shape = [&](std::string_view name, std::uint64_t& rows,
-                         std::uint64_t& cols) -> Status {
-    Result<const GgufTensor*> tensor = Tensor(name);
-    if (!tensor) return tensor.error();
-    rows = (*tensor)->rows();
-    cols = (*tensor)->cols();
-    return {};
-  };
-  std::uint64_t width = 0, ff_width = 0, queries = 0, keys = 0, head_dim = 0, one = 0;
-  if (Status s = shape("token_embd.weight", embedding_rows_, width); !s) return s;
-  if (layers == 0) return Missing("blk.0.attn_q.weight");
-  if (Status s = shape("blk.0.ffn_gate.weight", ff_width, width); !s) return s;
-  if (Status s = shape("blk.0.attn_k.weight", keys, width); !s) return s;
-  if (Status s = shape("blk.0.attn_q.weight", queries, width); !s) return s;
-  if (Status s = shape("blk.0.attn_q_norm.weight", one, head_dim); !s) return s;
-  if (Status s = shape("token_embd.weight", embedding_rows_, width); !s) return s;
-  if (queries % head_dim != 0 || keys % head_dim != 0) {
-    return MakeError(ErrorCode::kCorrupt, "GGUF tensors of layer 0: ", queries, " query and ", keys,
-                     " key outputs are no whole heads of ", head_dim, " (blk.0.attn_q_norm)");
-  }
-  if (const auto blocks = Number({"block_count"});
-      blocks && *blocks > static_cast<double>(layers)) {
-    return MakeError(ErrorCode::kCorrupt, "gemma3.block_count is ", NumberText(*blocks),
-                     ", but the file has tensors of only ", layers, " layers");
-  }
-  config.layers = static_cast<std::int32_t>(layers);
-  config.width = static_cast<std::int32_t>(width);
-  config.ff_width = static_cast<std::int32_t>(ff_width);
-  config.heads = static_cast<std::int32_t>(queries / head_dim);
-  config.kv_heads = static_cast<std::int32_t>(keys / head_dim);
-  config.head_dim = static_cast<std::int32_t>(head_dim);
-  config.vocabulary = static_cast<std::int32_t>(embedding_rows_);
-  return {};
+  return layers;
 }
 
-inline Status GgufImporter::ChooseConfig() {
+// Fills the fields of the Config that shapes decide, and finds the published size that has them.
+inline Status Importer::ReadShapes() {
+  const Result<std::uint64_t> layers = CountLayers();
+  if (!layers) return layers.error();
+  const auto in_layer = [&](std::size_t part) {
+    return StrCat(names_.layer, 0, ".", names_.parts[part]);
+  };
+  // See DecoderParts: q, k, q_norm, gate.
+  const std::string sources[] = {std::string(names_.embedding), in_layer(1), in_layer(2),
+                                 in_layer(4), in_layer(9)};
+  const SourceTensor* tensors[std::size(sources)];
+  for (std::size_t i = 0; i < std::size(sources); ++i) {
+    const Result<const SourceTensor*> found = Find(sources[i]);
+    if (!found) return found.error();
+    tensors[i] = *found;
+  }
+  const auto& [embedding, q, k, q_norm, gate] = tensors;
+  embedding_rows_ = embedding->rows();
+  const std::uint64_t head_dim = q_norm->cols();
+  if (head_dim == 0 || q->rows() % head_dim != 0 || k->rows() % head_dim != 0) {
+    return MakeError(ErrorCode::kCorrupt, "the tensors of layer 0: ", q->rows(), " query and ",
+                     k->rows(), " key outputs are no whole heads of ", head_dim, " (", sources[3],
+                     ")");
+  }
   Config& config = import.config;
+  config.layers = static_cast<std::int32_t>(*layers);
+  config.width = static_cast<std::int32_t>(embedding->cols());
+  config.ff_width = static_cast<std::int32_t>(gate->rows());
+  config.heads = static_cast<std::int32_t>(q->rows() / head_dim);
+  config.kv_heads = static_cast<std::int32_t>(k->rows() / head_dim);
+  config.head_dim = static_cast<std::int32_t>(head_dim);
+  config.vocabulary = static_cast<std::int32_t>(embedding_rows_);
   for (const KnownModel& model : kKnownModels) {
     const Config& other = model.config;
     if (config.layers == other.layers && config.width == other.width &&
@@ -251,336 +212,297 @@ inline Status GgufImporter::ChooseConfig() {
       known_ = &model;
     }
   }
-  if (known_ != nullptr) {
-    const std::int32_t rows = config.vocabulary;
-    config = known_->config;
-    if (rows == config.vocabulary) return {};
-    // Some converters drop the rows behind the pieces of text, ids 262144 and up. Nothing ever
-    // samples or reads those, so that zeros stand in for them.
-    if (rows >= Gemma3_1B::kConfig.vocabulary && rows < config.vocabulary) {
-      Warn("the embedding has ", rows, " rows, ", known_->name, " has ", config.vocabulary,
-           ": the rest is filled with zeros");
-    } else {
-      Warn("the embedding has ", rows, " rows, ", known_->name, " has ", config.vocabulary,
-           ": taken as a model with another vocabulary");
-      config.vocabulary = rows;
-    }
-    return {};
-  }
+  return {};
+}
 
-  const auto whole = [&](std::initializer_list<std::string_view> keys,
-                         std::optional<std::int32_t> otherwise, std::int32_t& field) -> Status {
-    const std::optional<double> number = Number(keys);
-    if (!number && otherwise) {
-      field = *otherwise;
-      return {};
-    }
+inline Status Importer::ChooseConfig(const Claims& claims) {
+  Config& config = import.config;
+  if (claims.layers.value && *claims.layers.value > config.layers) {
+    return MakeError(ErrorCode::kCorrupt, claims.layers.key, " is ",
+                     NumberText(*claims.layers.value), ", but the file has tensors of only ",
+                     config.layers, " layers");
+  }
+  if (known_ == nullptr) return ReadCustomConfig(claims);
+  const std::int32_t rows = config.vocabulary;
+  config = known_->config;
+  if (rows == config.vocabulary) return {};
+  // Some converters drop the rows behind the pieces of text, ids 262144 and up. Nothing ever
+  // samples or reads those, so that zeros stand in for them.
+  const bool filled = rows >= Gemma3_1B::kConfig.vocabulary && rows < config.vocabulary;
+  Warn("the embedding has ", rows, " rows, ", known_->name, " has ", config.vocabulary,
+       filled ? ": the rest is filled with zeros" : ": taken as a model with another vocabulary");
+  if (!filled) config.vocabulary = rows;
+  return {};
+}
+
+// What shapes do not tell, for a model that is none of the published sizes.
+inline Status Importer::ReadCustomConfig(const Claims& claims) {
+  Config& config = import.config;
+  const auto whole = [&](const Claim& claim, std::int32_t& field) -> Status {
+    const std::optional<double>& number = claim.value;
     if (!number || *number != std::floor(*number) || *number < 1 ||
         *number > std::numeric_limits<std::int32_t>::max()) {
-      return MakeError(ErrorCode::kCorrupt, "GGUF metadata gemma3.", *keys.begin(), " is ",
+      return MakeError(ErrorCode::kCorrupt, claim.key, " is ",
                        number ? NumberText(*number) : "missing",
                        ", expected a positive whole number");
     }
     field = static_cast<std::int32_t>(*number);
     return {};
   };
-  if (Status s = whole({"context_length"}, std::nullopt, config.context); !s) return s;
-  if (Status s = whole({"attention.sliding_window"}, std::nullopt, config.window); !s) return s;
+  if (Status s = whole(claims.context, config.context); !s) return s;
+  if (Status s = whole(claims.window, config.window); !s) return s;
   config.window = std::min(config.window, config.context);
   config.query_pre_attn_scalar = config.head_dim;
-  if (const auto scalar = QueryScale()) {
+  if (const std::optional<double>& scalar = claims.query_scalar.value) {
     if (!(*scalar >= 1 && *scalar <= 1 << 20) || *scalar != std::floor(*scalar)) {
-      return MakeError(ErrorCode::kCorrupt, "the query scale of the GGUF metadata is ",
+      return MakeError(ErrorCode::kCorrupt, "the query scale of ", claims.query_scalar.key, " is ",
                        NumberText(*scalar), "^-1/2, expected a whole number from 1 to 2^20");
     }
     config.query_pre_attn_scalar = static_cast<std::int32_t>(*scalar);
   }
-  const Config standard;
-  config.rope_base_local =
-      Number({"rope.freq_base_swa", "rope.local.freq_base"}).value_or(standard.rope_base_local);
-  config.rope_base_global =
-      Number({"rope.freq_base", "rope.global.freq_base"}).value_or(standard.rope_base_global);
-  config.rope_factor_global = Number({"rope.scaling.factor"}).value_or(standard.rope_factor_global);
-  config.norm_epsilon =
-      Number({"attention.layer_norm_rms_epsilon"}).value_or(standard.norm_epsilon);
-  if (const GgufValue* type = gguf_.Find("gemma3.rope.scaling.type")) {
-    const std::string_view text = type->Text().value_or("not a string");
-    if (text != "linear" && text != "none") {
-      return MakeError(ErrorCode::kUnsupported, "GGUF metadata gemma3.rope.scaling.type is ",
-                       Printable(text), ", expected linear or none");
-    }
-    if (text == "none") config.rope_factor_global = 1;
+  config.rope_base_local = claims.rope_base_local.value.value_or(config.rope_base_local);
+  config.rope_base_global = claims.rope_base_global.value.value_or(config.rope_base_global);
+  config.rope_factor_global = claims.rope_factor.value.value_or(config.rope_factor_global);
+  config.norm_epsilon = claims.norm_epsilon.value.value_or(config.norm_epsilon);
+  if (claims.rope_type != "linear" && claims.rope_type != "none") {
+    return MakeError(ErrorCode::kUnsupported, "the type of RoPE scaling is ",
+                     Printable(claims.rope_type), ", expected linear or none");
   }
-  if (Status s = ReadLayerPattern(); !s) return s;
+  if (claims.rope_type == "none") config.rope_factor_global = 1;
+  const Result<std::int32_t> every = ReadPattern(claims);
+  if (!every) return every.error();
+  config.global_every = *every;
   return CheckConfig(config);
 }
 
-// A number n ("every n-th layer is global") or one bool per layer ("this one is local").
-inline Status GgufImporter::ReadLayerPattern() {
-  constexpr std::string_view kKey = "gemma3.attention.sliding_window_pattern";
-  Config& config = import.config;
-  const GgufValue* value = gguf_.Find(kKey);
-  if (value == nullptr) return {};
+// A number n ("every n-th layer is global") or one entry per layer ("this one is local").
+inline Result<std::int32_t> Importer::ReadPattern(const Claims& claims) const {
   const auto bad = [&](const auto&... parts) {
-    return MakeError(ErrorCode::kUnsupported, "GGUF metadata ", kKey, " ", parts...);
+    return MakeError(ErrorCode::kUnsupported, claims.global_every.key, " ", parts...);
   };
-  if (value->element_type() == GgufType::kString) return bad("has type ", value->TypeName());
-  if (!value->is_array()) {
-    const std::int64_t every = value->Integer().value_or(0);
-    if (every < 1 || every > 1 << 20) return bad("is ", every, ", expected a positive number");
-    config.global_every = static_cast<std::int32_t>(every);
-    return {};
+  Config config = import.config;
+  const std::vector<bool>& local = claims.local_layers;
+  if (local.empty()) {
+    const double every = claims.global_every.value.value_or(Config().global_every);
+    if (!(every >= 1 && every <= 1 << 20)) {
+      return bad("is ", NumberText(every), ", expected a positive number");
+    }
+    return static_cast<std::int32_t>(every);
   }
-  if (value->size() != static_cast<std::size_t>(config.layers)) {
-    return bad("has ", value->size(), " entries, expected one for each of ", config.layers,
+  if (local.size() != static_cast<std::size_t>(config.layers)) {
+    return bad("has ", local.size(), " entries, expected one for each of ", config.layers,
                " layers");
   }
   // Without a global layer the first one would come after the last.
-  config.global_every = config.layers + 1;
-  for (std::int32_t i = config.layers; i-- > 0;) {
-    if (value->NumberAt(static_cast<std::size_t>(i)) == 0) config.global_every = i + 1;
-  }
+  const auto first = std::find(local.begin(), local.end(), false) - local.begin();
+  config.global_every = static_cast<std::int32_t>(first) + 1;
   for (std::int32_t i = 0; i < config.layers; ++i) {
-    const bool local = value->NumberAt(static_cast<std::size_t>(i)) != 0;
-    if (local != (KindOfLayer(config, i) == LayerKind::kLocal)) {
-      return bad("is not regular: layer ", i, " is ", local ? "local" : "global", ", the first ",
+    const bool is_local = local[static_cast<std::size_t>(i)];
+    if (is_local != (KindOfLayer(config, i) == LayerKind::kLocal)) {
+      return bad("is not regular: layer ", i, " is ", is_local ? "local" : "global", ", the first ",
                  config.global_every, " layers let expect the opposite");
     }
   }
-  return {};
+  return config.global_every;
 }
 
-inline void GgufImporter::CompareMetadata() {
+inline void Importer::CompareClaims(const Claims& claims) {
   const Config& config = import.config;
   const std::string_view model = known_ != nullptr ? known_->name : "the shape of the tensors";
-  // f32 metadata: equal is what rounds to the same f32.
-  const auto compare = [&](std::initializer_list<std::string_view> keys, double wanted,
-                           std::optional<double> absent = std::nullopt) {
-    const std::optional<double> found = Number(keys);
-    if (!found && !absent) return;
-    if (static_cast<float>(found.value_or(absent.value_or(0))) == static_cast<float>(wanted))
-      return;
-    Warn("gemma3.", *keys.begin(), " is ",
-         found ? NumberText(*found) : StrCat("missing, which means ", NumberText(*absent)), ", ",
-         model, " uses ", NumberText(wanted));
+  // Metadata of a GGUF file is f32: equal is what rounds to the same f32.
+  const auto compare = [&](const Claim& claim, double wanted) {
+    if (!claim.value || static_cast<float>(*claim.value) == static_cast<float>(wanted)) return;
+    Warn(claim.key, " is ", NumberText(*claim.value), ", ", model, " uses ", NumberText(wanted));
   };
-  compare({"block_count"}, config.layers);
-  compare({"embedding_length"}, config.width);
-  compare({"feed_forward_length"}, config.ff_width);
-  compare({"attention.head_count"}, config.heads);
-  compare({"attention.head_count_kv"}, config.kv_heads);
-  compare({"attention.key_length"}, config.head_dim);
-  compare({"attention.value_length"}, config.head_dim);
-  if (known_ != nullptr) {
-    compare({"context_length"}, config.context);
-    compare({"attention.sliding_window"}, config.window);
-    compare({"attention.layer_norm_rms_epsilon"}, config.norm_epsilon);
-    compare({"rope.freq_base", "rope.global.freq_base"}, config.rope_base_global);
-    compare({"rope.freq_base_swa", "rope.local.freq_base"}, config.rope_base_local);
-    compare({"rope.scaling.factor"}, config.rope_factor_global, 1);
-    if (const auto scalar = QueryScale(); scalar && *scalar != config.query_pre_attn_scalar) {
-      Warn("the query scale of the GGUF metadata is ", NumberText(*scalar), "^-1/2, ", model,
-           " uses ", config.query_pre_attn_scalar, "^-1/2");
-    }
+  compare(claims.layers, config.layers);
+  compare(claims.width, config.width);
+  compare(claims.ff_width, config.ff_width);
+  compare(claims.heads, config.heads);
+  compare(claims.kv_heads, config.kv_heads);
+  compare(claims.head_dim, config.head_dim);
+  compare(claims.value_dim, config.head_dim);
+  if (known_ == nullptr) return;
+  compare(claims.context, config.context);
+  compare(claims.window, config.window);
+  compare(claims.norm_epsilon, config.norm_epsilon);
+  compare(claims.rope_base_global, config.rope_base_global);
+  compare(claims.rope_base_local, config.rope_base_local);
+  compare(claims.rope_factor, config.rope_factor_global);
+  if (!claims.rope_factor.value && config.rope_factor_global != 1) {
+    Warn(claims.rope_factor.key, " is missing, which means 1, ", model, " uses ",
+         NumberText(config.rope_factor_global));
   }
-  // The library stops at 1 and 106 and begins with 2, whatever the file says.
-  if (config.vocabulary < Gemma3_1B::kConfig.vocabulary) return;
-  for (const auto& [key, first, second] : {std::tuple("tokenizer.ggml.bos_token_id", 2, 2),
-                                           std::tuple("tokenizer.ggml.eos_token_id", 1, 106)}) {
-    const GgufValue* value = gguf_.Find(key);
-    const std::optional<std::int64_t> id = value != nullptr ? value->Integer() : std::nullopt;
-    if (id && *id != first && *id != second) Warn(key, " is ", *id, ", Gemma 3 uses ", first);
+  if (const std::optional<double>& scalar = claims.query_scalar.value;
+      scalar && *scalar != config.query_pre_attn_scalar) {
+    Warn("the query scale of ", claims.query_scalar.key, " is ", NumberText(*scalar), "^-1/2, ",
+         model, " uses ", config.query_pre_attn_scalar, "^-1/2");
+  }
+  const Result<std::int32_t> every = ReadPattern(claims);
+  if (!every) Warn(every.error().message);
+  if (every && *every != config.global_every) {
+    Warn(claims.global_every.key, " makes every layer ", *every, " global, ", model, " has one in ",
+         config.global_every);
   }
 }
 
-inline Status GgufImporter::Add(const std::string& source, std::string name, std::int32_t rows,
-                                std::int32_t cols) {
-  Result<const GgufTensor*> found = Tensor(source);
+inline Status Importer::Add(const Wanted& wanted) {
+  const Result<const SourceTensor*> found = Find(wanted.source);
   if (!found) return found.error();
-  const GgufTensor& tensor = **found;
+  const SourceTensor& tensor = **found;
   const QuantSpec* spec = FindSpec(tensor.type.number);
-  const bool vector = rows == 0;
-  if (spec == nullptr || (vector && !spec->is_float())) {
+  const bool vector = wanted.rows == 0;
+  // Rows of blocks can neither be turned into columns nor changed one by one.
+  const bool floats_only = vector || wanted.transposed;
+  if (spec == nullptr || (floats_only && !spec->is_float())) {
     std::string readable;
     for (const QuantSpec* known : kAllSpecs) {
-      if (!vector || known->is_float())
-        readable += StrCat(readable.empty() ? "" : ", ", known->name);
+      if (floats_only && !known->is_float()) continue;
+      if (!readable.empty()) readable += ", ";
+      readable += known->name;
     }
-    return MakeError(ErrorCode::kUnsupported, "GGUF tensor ", source, " has type ",
+    return MakeError(ErrorCode::kUnsupported, "tensor ", wanted.source, " has type ",
                      tensor.type.name, ", expected one of ", readable);
   }
   ImportTensor out;
-  out.name = std::move(name);
+  out.name = wanted.name;
   out.kind = vector ? SectionKind::kVector : SectionKind::kMatrix;
-  out.format = spec->format;
-  out.rows = vector ? 1 : static_cast<std::size_t>(rows);
-  out.cols = static_cast<std::size_t>(cols);
-  out.source_rows = static_cast<std::size_t>(tensor.rows());
+  out.format = vector ? Format::kF32 : spec->format;
+  out.source_format = spec->format;
+  out.rows = vector ? 1 : static_cast<std::size_t>(wanted.rows);
+  out.cols = static_cast<std::size_t>(wanted.cols);
+  out.transposed = wanted.transposed;
+  out.less_one = wanted.less_one;
   out.source = tensor.bytes;
-  const bool padded = source == "token_embd.weight" && tensor.rows() == embedding_rows_;
-  if (!tensor.is_matrix() || tensor.cols() != out.cols || (tensor.rows() != out.rows && !padded)) {
-    return MakeError(ErrorCode::kCorrupt, "GGUF tensor ", source, ": expected the shape ",
-                     vector ? StrCat("[", cols, "]") : StrCat("[", rows, ", ", cols, "]"),
-                     ", found ", tensor.ShapeText());
+  std::uint64_t rows = tensor.rows(), cols = tensor.cols();
+  bool matrix = tensor.is_matrix();
+  if (wanted.convolution && tensor.dimensions == 4) {
+    // Larger numbers than CountLayers lets pass cannot be right.
+    rows = tensor.dims[3];
+    cols = tensor.dims[0] * tensor.dims[1] * std::min<std::uint64_t>(tensor.dims[2], 1 << 12);
+    matrix = true;
   }
+  const bool padded = wanted.source == names_.embedding && rows == embedding_rows_;
+  const std::uint64_t want_rows = out.transposed ? out.cols : out.rows;
+  const std::uint64_t want_cols = out.transposed ? out.rows : out.cols;
+  if (!matrix || cols != want_cols || (rows != want_rows && !padded)) {
+    return MakeError(
+        ErrorCode::kCorrupt, "tensor ", wanted.source, ": expected the shape ",
+        vector ? StrCat("[", want_cols, "]") : StrCat("[", want_rows, ", ", want_cols, "]"),
+        ", found ", tensor.ShapeText());
+  }
+  out.source_rows = out.transposed ? out.rows : static_cast<std::size_t>(rows);
   import.tensors.push_back(std::move(out));
   return {};
 }
 
-inline Status GgufImporter::CollectTensors() {
+inline Status Importer::CollectDecoder(bool norms_less_one) {
   const Config& c = import.config;
-  if (Status s = Add("token_embd.weight", "embedding", c.vocabulary, c.width); !s) return s;
-  const Expected layer[] = {
-      {"attn_norm", "attention_norm", 0, c.width},
-      {"attn_q", "q", c.queries_width(), c.width},
-      {"attn_k", "k", c.kv_width(), c.width},
-      {"attn_v", "v", c.kv_width(), c.width},
-      {"attn_q_norm", "q_norm", 0, c.head_dim},
-      {"attn_k_norm", "k_norm", 0, c.head_dim},
-      {"attn_output", "attention_out", c.width, c.queries_width()},
-      {"post_attention_norm", "post_attention_norm", 0, c.width},
-      {"ffn_norm", "ff_norm", 0, c.width},
-      {"ffn_gate", "gate", c.ff_width, c.width},
-      {"ffn_up", "up", c.ff_width, c.width},
-      {"ffn_down", "down", c.width, c.ff_width},
-      {"post_ffw_norm", "post_ff_norm", 0, c.width},
+  struct Part {
+    std::string_view name;
+    std::int32_t rows, cols;
   };
+  // DecoderNames::parts has the same order.
+  const Part parts[] = {
+      {"attention_norm", 0, c.width},
+      {"q", c.queries_width(), c.width},
+      {"k", c.kv_width(), c.width},
+      {"v", c.kv_width(), c.width},
+      {"q_norm", 0, c.head_dim},
+      {"k_norm", 0, c.head_dim},
+      {"attention_out", c.width, c.queries_width()},
+      {"post_attention_norm", 0, c.width},
+      {"ff_norm", 0, c.width},
+      {"gate", c.ff_width, c.width},
+      {"up", c.ff_width, c.width},
+      {"down", c.width, c.ff_width},
+      {"post_ff_norm", 0, c.width},
+  };
+  const auto add = [&](std::string source, std::string name, std::int32_t rows,
+                       std::int32_t cols) -> Status {
+    return Add({.source = std::move(source),
+                .name = std::move(name),
+                .rows = rows,
+                .cols = cols,
+                .less_one = rows == 0 && norms_less_one});
+  };
+  const std::string embedding(names_.embedding);
+  if (Status s = add(embedding, "embedding", c.vocabulary, c.width); !s) return s;
   for (std::int32_t i = 0; i < c.layers; ++i) {
-    for (const Expected& expected : layer) {
-      if (Status s = Add(StrCat("blk.", i, ".", expected.source, ".weight"),
-                         StrCat("layers.", i, ".", expected.name), expected.rows, expected.cols);
-          !s) {
-        return s;
-      }
+    const std::string from = StrCat(names_.layer, i, ".");
+    const std::string to = StrCat("layers.", i, ".");
+    for (std::size_t p = 0; p < std::size(parts); ++p) {
+      const auto& [name, rows, cols] = parts[p];
+      std::string source = from + std::string(names_.parts[p]);
+      if (Status s = add(std::move(source), to + std::string(name), rows, cols); !s) return s;
     }
   }
-  return Add("output_norm.weight", "final_norm", 0, c.width);
+  return add(std::string(names_.final_norm), "final_norm", 0, c.width);
 }
 
 // Gemma 3 has one matrix for embedding and output. Some tools write it twice.
-inline Status GgufImporter::CheckOutputHead() {
-  const GgufTensor* head = gguf_.FindTensor("output.weight");
+inline Status Importer::CheckOutputHead() {
+  const SourceTensor* head = tensors_.Find(names_.output_head);
   if (head == nullptr) return {};
   used_.insert(head->name);
-  const GgufTensor& embedding = *gguf_.FindTensor("token_embd.weight");
+  const SourceTensor& embedding = *tensors_.Find(names_.embedding);
   const bool same =
       head->type.number == embedding.type.number && head->dims == embedding.dims &&
       std::memcmp(head->bytes.data(), embedding.bytes.data(), head->bytes.size()) == 0;
   if (same) return {};
-  return MakeError(ErrorCode::kUnsupported, "GGUF tensor output.weight (", head->type.name, " ",
-                   head->ShapeText(), ") differs from token_embd.weight (", embedding.type.name,
+  return MakeError(ErrorCode::kUnsupported, "tensor ", head->name, " (", head->type.name, " ",
+                   head->ShapeText(), ") differs from ", embedding.name, " (", embedding.type.name,
                    " ", embedding.ShapeText(),
                    "), expected one matrix for both, as Gemma 3 has it");
 }
 
-inline Status GgufImporter::ReadVocabulary() {
-  const auto corrupt = [](std::string_view key, const auto&... parts) {
-    return MakeError(ErrorCode::kCorrupt, "GGUF metadata tokenizer.ggml.", key, " ", parts...);
-  };
-  const GgufValue* tokens = gguf_.Find("tokenizer.ggml.tokens");
-  const GgufValue* scores = gguf_.Find("tokenizer.ggml.scores");
-  const GgufValue* types = gguf_.Find("tokenizer.ggml.token_type");
-  const GgufValue* model = gguf_.Find("tokenizer.ggml.model");
-  if (tokens == nullptr) {
-    Warn("the file has no tokenizer (tokenizer.ggml.tokens is missing)");
-    return {};
-  }
-  if (model != nullptr && model->Text() != "llama") {
-    Warn("the tokenizer is left out: tokenizer.ggml.model is ",
-         Printable(model->Text().value_or("not a string")), ", expected llama (sentencepiece)");
-    return {};
-  }
-  if (scores == nullptr) {
-    Warn("the tokenizer is left out: tokenizer.ggml.scores is missing");
-    return {};
-  }
-  if (!tokens->is_array() || tokens->element_type() != GgufType::kString) {
-    return corrupt("tokens", "has type ", tokens->TypeName(), ", expected array of string");
-  }
-  // Some files hold the numbers in other types than the usual float32 and int32.
-  for (const auto& [key, array] : {std::pair("scores", scores), std::pair("token_type", types)}) {
-    if (array == nullptr) continue;
-    if (!array->is_array() || array->element_type() == GgufType::kString) {
-      return corrupt(key, "has type ", array->TypeName(), ", expected array of numbers");
-    }
-    if (array->size() != tokens->size()) {
-      return corrupt(key, "has ", array->size(), " entries, tokenizer.ggml.tokens has ",
-                     tokens->size());
-    }
-  }
-  Vocabulary vocabulary;
-  vocabulary.pieces = tokens->Strings();
+// Takes a vocabulary as far as the embedding has rows.
+inline Status AddVocabulary(Import& import, Vocabulary vocabulary) {
   const auto rows = static_cast<std::size_t>(import.config.vocabulary);
   if (vocabulary.pieces.size() > rows) {
-    Warn("the tokenizer has ", vocabulary.pieces.size(), " pieces, the embedding ", rows,
-         " rows: pieces without a row are left out");
+    AddWarning(import,
+               StrCat("the tokenizer has ", vocabulary.pieces.size(), " pieces, the embedding ",
+                      rows, " rows: pieces without a row are left out"));
     vocabulary.pieces.resize(rows);
+    vocabulary.scores.resize(rows);
+    vocabulary.types.resize(rows);
   }
   std::uint64_t text_bytes = 0;
   for (const std::string_view piece : vocabulary.pieces) text_bytes += piece.size();
   if (text_bytes > std::numeric_limits<std::uint32_t>::max()) {
-    return corrupt("tokens", "has ", text_bytes, " bytes of text, more than any tokenizer");
-  }
-  const std::size_t count = vocabulary.pieces.size();
-  vocabulary.scores.reserve(count);
-  for (std::size_t i = 0; i < count; ++i) {
-    const double score = scores->NumberAt(i);
-    if (std::isnan(score)) return corrupt("scores", "is not a number at ", i);
-    vocabulary.scores.push_back(static_cast<float>(score));
-  }
-  if (types == nullptr) Warn("tokenizer.ggml.token_type is missing: all pieces are taken as text");
-  vocabulary.types.assign(count, PieceType::kNormal);
-  for (std::size_t i = 0; types != nullptr && i < count; ++i) {
-    const double type = types->NumberAt(i);
-    if (!(type >= 1 && type <= 6) || type != std::floor(type)) {
-      return corrupt("token_type", "is ", type, " at ", i, ", expected 1 to 6");
-    }
-    vocabulary.types[i] = static_cast<PieceType>(static_cast<int>(type));
+    return MakeError(ErrorCode::kCorrupt, "the tokenizer has ", text_bytes,
+                     " bytes of text, more than any tokenizer");
   }
   import.vocabulary = std::move(vocabulary);
   return {};
 }
 
-inline void GgufImporter::ReadLicense() {
+// `license` is what the file says, or empty.
+inline void AddLicense(Import& import, std::string_view license) {
+  // The terms ask to hand on this sentence with the weights (section 3.1).
   constexpr std::string_view kGemmaNotice =
       "Gemma is provided under and subject to the Gemma Terms of Use found at "
       "ai.google.dev/gemma/terms";
-  std::string_view license;
-  if (const GgufValue* value = gguf_.Find("general.license")) license = value->Text().value_or("");
-  // The terms ask to hand on this sentence with the weights (section 3.1).
-  if (license == "gemma" || (license.empty() && known_ != nullptr)) license = kGemmaNotice;
+  if (license == "gemma" || (license.empty() && NameOf(import.config) != "custom"))
+    license = kGemmaNotice;
   import.license = license.substr(0, 1000);
 }
 
-inline void GgufImporter::ReportUnknownTensors() {
+inline void Importer::ReportUnknownTensors() {
   constexpr std::size_t kMostNames = 8;
   std::string names;
   std::size_t unknown = 0;
-  for (const GgufTensor& tensor : gguf_.tensors()) {
+  for (const SourceTensor& tensor : tensors_.all()) {
     if (used_.contains(tensor.name)) continue;
-    if (unknown++ < kMostNames) names += StrCat(names.empty() ? "" : ", ", Printable(tensor.name));
+    if (unknown++ >= kMostNames) continue;
+    if (!names.empty()) names += ", ";
+    names += Printable(tensor.name);
   }
   if (unknown == 0) return;
-  Warn(unknown, " tensors are not part of a Gemma 3 decoder and left out: ", names,
+  Warn(unknown, " tensors are not part of a Gemma 3 model and left out: ", names,
        unknown > kMostNames ? ", ..." : "");
 }
 
 }  // namespace internal
-
-inline Result<Import> ImportGguf(const Gguf& gguf) {
-  internal::GgufImporter importer(gguf);
-  if (Status status = importer.CheckArchitecture(); !status) return status.error();
-  if (Status status = importer.ReadShapes(); !status) return status.error();
-  if (Status status = importer.ChooseConfig(); !status) return status.error();
-  importer.CompareMetadata();
-  if (Status status = importer.CollectTensors(); !status) return status.error();
-  if (Status status = importer.CheckOutputHead(); !status) return status.error();
-  if (Status status = importer.ReadVocabulary(); !status) return status.error();
-  importer.ReadLicense();
-  importer.ReportUnknownTensors();
-  return std::move(importer.import);
-}
-
 }  // namespace lapidary
 
 #endif  // LAPIDARY_WEIGHTS_IMPORT_H_

@@ -2,8 +2,9 @@
 //
 // Plain C++ that moves bits and computes nothing: speed comes from taking the 16 rows of a panel
 // one unit at a time, so that the unit being written stays in the first-level cache and the rows
-// are read as 16 straight streams. The block layouts of the source are those of ggml
-// (ggml-common.h, ggml-quants.c).
+// are read as 16 straight streams, and from moving four codes at a time. Formats are run-time
+// values here: each has a branch that says where its block keeps codes and scales, everything else
+// is common. The block layouts of the source are those of ggml (ggml-common.h, ggml-quants.c).
 #ifndef LAPIDARY_WEIGHTS_PACK_H_
 #define LAPIDARY_WEIGHTS_PACK_H_
 
@@ -28,134 +29,223 @@ inline constexpr Quad kLowBits = 0x01010101;
 
 inline Quad LoadQuad(const std::uint8_t* codes) { return LoadLittleEndian<Quad>(codes); }
 
-// `slab` is where a slab of codes, or one plane of it, begins; `plane_row` its line of 64 bytes.
-inline void StoreQuad(Quad quad, std::uint8_t* slab, std::size_t plane_row, std::size_t row) {
-  StoreLittleEndian(quad, slab + plane_row * kQuadBytes + 4 * row);
-}
+// The codes of 32 consecutive inputs of a row.
+struct SlabRow {
+  Quad quads[8];
+};
 
 // Bit i of a nibble becomes the lowest bit of lane i. The four copies that the product makes of the
 // nibble are 7 bits apart, so that bit i of copy i lands on bit 8 i.
 inline Quad SpreadNibble(std::uint32_t nibble) { return nibble * 0x00204081u & kLowBits; }
 
-// One block (32 inputs) of a one-level format into group g of a unit.
-template <Format F>
-void PackGroup(const std::uint8_t* block, std::size_t g, std::size_t row, std::uint8_t* unit) {
-  constexpr QuantSpec kSpec = SpecOf(F);
-  std::memcpy(unit + kSpec.scales_offset() + 2 * (g * kPanelRows + row), block, 2);
-  std::uint8_t* slab = unit + kSpec.slabs_offset() + g * kSpec.slab_bytes();
-  if constexpr (F == Format::kQ8_0) {
-    // Signed codes become unsigned ones with 128 as their zero: the sign bit turns.
-    for (std::size_t q = 0; q < 8; ++q) {
-      StoreQuad(LoadQuad(block + 2 + 4 * q) ^ 0x80808080u, slab, q, row);
-    }
-  } else {
-    // Byte j of the block holds input j in its low and input j + 16 in its high half: as the panel.
-    const std::uint8_t* nibbles = block + (F == Format::kQ5_0 ? 6 : 2);
-    for (std::size_t r = 0; r < 4; ++r) StoreQuad(LoadQuad(nibbles + 4 * r), slab, r, row);
-    if constexpr (F == Format::kQ5_0) {
-      const std::uint32_t high = LoadLittleEndian<std::uint32_t>(block + 2);
-      Quad bits = 0;
-      for (std::uint32_t q = 0; q < 8; ++q) bits |= SpreadNibble(high >> (4 * q) & 15) << q;
-      StoreQuad(bits, slab, 4, row);
-    }
+// 16 bytes, the low halves of which are the first 16 codes.
+inline void ReadHalves(const std::uint8_t* bytes, SlabRow& codes) {
+  for (std::size_t q = 0; q < 4; ++q) {
+    const Quad both = LoadQuad(bytes + 4 * q);
+    codes.quads[q] = both & kLowNibbles;
+    codes.quads[q + 4] = both >> 4 & kLowNibbles;
   }
 }
 
-// One block (256 inputs) of Q4_K: f16 d, f16 dmin, 12 bytes with eight 6-bit scales and mins, 128
-// bytes of codes. 64 inputs share 32 bytes of codes, the first half of them in the low nibbles.
-inline void PackQ4K(const std::uint8_t* block, std::size_t row, std::uint8_t* unit) {
-  constexpr QuantSpec kSpec = kQ4_KSpec;
-  std::memcpy(unit + 2 * row, block, 2);
-  std::memcpy(unit + 2 * (kPanelRows + row), block + 2, 2);
-  const std::uint8_t* packed = block + 4;
-  std::uint8_t* scales = unit + kSpec.scales_offset() + row;
-  std::uint8_t* mins = unit + kSpec.mins_offset() + row;
-  for (std::size_t g = 0; g < 4; ++g) {
-    // Scales and mins 0..3 fill the low 6 bits of bytes 0..7. Those of 4..7 have their low 4 bits
-    // in bytes 8..11 and their high 2 bits in the top of bytes 0..7.
-    const unsigned a = packed[g], b = packed[g + 4], c = packed[g + 8];
-    scales[g * kPanelRows] = static_cast<std::uint8_t>(a & 63);
-    mins[g * kPanelRows] = static_cast<std::uint8_t>(b & 63);
-    scales[(g + 4) * kPanelRows] = static_cast<std::uint8_t>((c & 15) | (a >> 6 << 4));
-    mins[(g + 4) * kPanelRows] = static_cast<std::uint8_t>(c >> 4 | (b >> 6 << 4));
-  }
-  for (std::size_t pair = 0; pair < 4; ++pair) {
-    const std::uint8_t* codes = block + 16 + 32 * pair;
-    std::uint8_t* even = unit + kSpec.slabs_offset() + 2 * pair * kSpec.slab_bytes();
-    std::uint8_t* odd = even + kSpec.slab_bytes();
-    for (std::size_t r = 0; r < 4; ++r) {
-      const Quad a = LoadQuad(codes + 4 * r);
-      const Quad b = LoadQuad(codes + 16 + 4 * r);
-      StoreQuad((a & kLowNibbles) | (b & kLowNibbles) << 4, even, r, row);
-      StoreQuad((a >> 4 & kLowNibbles) | (b & ~kLowNibbles), odd, r, row);
-    }
+// 32 bytes, one per code: their bits from `shift` on under a mask, put at bit `to` of the codes.
+inline void AddBits(const std::uint8_t* bytes, std::size_t shift, Quad mask, unsigned to,
+                    SlabRow& codes) {
+  for (std::size_t q = 0; q < 8; ++q) {
+    codes.quads[q] |= (LoadQuad(bytes + 4 * q) >> shift & mask) << to;
   }
 }
 
-// One block (256 inputs) of Q6_K: 128 bytes of low nibbles, 64 bytes of high pairs, 16 signed 8-bit
-// scales, f16 d. Each half of 128 inputs is four slabs: slab s has its nibbles in bytes 32 (s % 2)
-// .., low half for s < 2, and its pairs in bits 2 s of the 32 bytes of pairs.
-inline void PackQ6K(const std::uint8_t* block, std::size_t row, std::uint8_t* unit) {
-  constexpr QuantSpec kSpec = kQ6_KSpec;
-  std::memcpy(unit + 2 * row, block + 208, 2);
-  for (std::size_t g = 0; g < kSpec.unit_groups(); ++g) {
-    unit[kSpec.scales_offset() + g * kPanelRows + row] = block[192 + g];
-  }
-  for (std::size_t i = 0; i < 8; ++i) {
-    const std::size_t half = i / 4, s = i % 4;
-    const std::uint8_t* nibbles = block + 64 * half + 32 * (s % 2);
-    const std::uint8_t* pairs = block + 128 + 32 * half;
-    const unsigned nibble_shift = s < 2 ? 0 : 4;
-    const unsigned pair_shift = static_cast<unsigned>(2 * s);
-    std::uint8_t* slab = unit + kSpec.slabs_offset() + i * kSpec.slab_bytes();
-    for (std::size_t r = 0; r < 4; ++r) {
-      const Quad a = LoadQuad(nibbles + 4 * r) >> nibble_shift & kLowNibbles;
-      const Quad b = LoadQuad(nibbles + 16 + 4 * r) >> nibble_shift & kLowNibbles;
-      StoreQuad(a | b << 4, slab, r, row);
-    }
-    for (std::size_t r = 0; r < 2; ++r) {
-      Quad four = 0;
-      for (unsigned j = 0; j < 4; ++j) {
-        four |= (LoadQuad(pairs + 16 * r + 4 * j) >> pair_shift & kLowPairs) << (2 * j);
+// Codes of slab `i` of a block of the source file.
+inline SlabRow ReadCodes(Format format, const std::uint8_t* block, std::size_t i) {
+  SlabRow codes = {};
+  switch (format) {
+    case Format::kF32:
+    case Format::kF16:
+    case Format::kBF16:
+      break;
+    case Format::kQ4_0:
+    case Format::kIQ4_NL:
+      ReadHalves(block + 2, codes);
+      break;
+    case Format::kQ4_1:
+      ReadHalves(block + 4, codes);
+      break;
+    case Format::kQ5_0:
+    case Format::kQ5_1: {
+      const std::uint8_t* high = block + (format == Format::kQ5_0 ? 2 : 4);
+      ReadHalves(high + 4, codes);
+      const auto bits = LoadLittleEndian<std::uint32_t>(high);
+      for (std::uint32_t q = 0; q < 8; ++q) {
+        codes.quads[q] |= SpreadNibble(bits >> (4 * q) & 15) << 4;
       }
-      StoreQuad(four, slab + 4 * kQuadBytes, r, row);
+      break;
     }
+    case Format::kQ8_0:
+      // Signed codes become unsigned ones with 128 as their zero: the sign bit turns.
+      for (std::size_t q = 0; q < 8; ++q)
+        codes.quads[q] = LoadQuad(block + 2 + 4 * q) ^ 0x80808080u;
+      break;
+    // The 256 inputs of the others are cut into stretches that share bytes: 4 slabs of 2-bit codes,
+    // 2 slabs of 4-bit codes, 8 slabs of single bits.
+    case Format::kQ2_K:
+      AddBits(block + 16 + 32 * (i / 4), 2 * (i % 4), kLowPairs, 0, codes);
+      break;
+    case Format::kQ3_K:
+      AddBits(block + 32 + 32 * (i / 4), 2 * (i % 4), kLowPairs, 0, codes);
+      AddBits(block, i, kLowBits, 2, codes);
+      break;
+    case Format::kQ4_K:
+      AddBits(block + 16 + 32 * (i / 2), 4 * (i % 2), kLowNibbles, 0, codes);
+      break;
+    case Format::kQ5_K:
+      AddBits(block + 48 + 32 * (i / 2), 4 * (i % 2), kLowNibbles, 0, codes);
+      AddBits(block + 16, i, kLowBits, 4, codes);
+      break;
+    case Format::kQ6_K:
+      // Within each half of 4 slabs, slabs s and s + 2 share bytes of nibbles.
+      AddBits(block + 64 * (i / 4) + 32 * (i % 2), i % 4 < 2 ? 0 : 4, kLowNibbles, 0, codes);
+      AddBits(block + 128 + 32 * (i / 4), 2 * (i % 4), kLowPairs, 4, codes);
+      break;
+    case Format::kIQ4_XS:
+      ReadHalves(block + 8 + 16 * i, codes);
+      break;
   }
+  return codes;
+}
+
+// Splits codes into the bit planes of a slab.
+inline void StoreCodes(int bits, const SlabRow& codes, std::uint8_t* slab, std::size_t row) {
+  const Quad* const q = codes.quads;
+  std::uint8_t* line = slab + 4 * row;
+  const auto store = [&line](Quad quad) {
+    StoreLittleEndian(quad, line);
+    line += kQuadBytes;
+  };
+  if (bits == 8) {
+    for (std::size_t i = 0; i < 8; ++i) store(q[i]);
+    return;
+  }
+  int done = 0;
+  if (bits >= 4) {
+    for (std::size_t i = 0; i < 4; ++i) store((q[i] & kLowNibbles) | (q[i + 4] & kLowNibbles) << 4);
+    done = 4;
+  }
+  if (bits - done >= 2) {
+    for (std::size_t i = 0; i < 8; i += 4) {
+      Quad four = 0;
+      for (std::size_t j = 0; j < 4; ++j) four |= (q[i + j] >> done & kLowPairs) << (2 * j);
+      store(four);
+    }
+    done += 2;
+  }
+  if (bits - done == 1) {
+    Quad eight = 0;
+    for (std::size_t i = 0; i < 8; ++i) eight |= (q[i] >> done & kLowBits) << i;
+    store(eight);
+  }
+}
+
+// Scales (and minima) of a block of a one-level format, which becomes group g of a unit.
+inline void PackScales(const QuantSpec& spec, const std::uint8_t* block, std::size_t g,
+                       std::size_t row, std::uint8_t* unit) {
+  const std::size_t at = 2 * (g * kPanelRows + row);
+  std::memcpy(unit + spec.scales_offset() + at, block, 2);
+  if (!spec.has_min) return;
+  // The source adds its minimum, panels subtract theirs.
+  const auto min = LoadLittleEndian<std::uint16_t>(block + 2);
+  StoreLittleEndian(static_cast<std::uint16_t>(min ^ 0x8000u), unit + spec.mins_offset() + at);
+}
+
+// Scales (and minima) of a block of a two-level format, which becomes a unit.
+inline void PackSuperScales(const QuantSpec& spec, const std::uint8_t* block, std::size_t row,
+                            std::uint8_t* unit) {
+  std::uint8_t* const scales = unit + spec.scales_offset() + row;
+  std::uint8_t* const mins = unit + spec.mins_offset() + row;
+  std::size_t d = 0;  // where the block has its f16 factor; that of the minima follows
+  switch (spec.format) {
+    case Format::kQ4_K:
+    case Format::kQ5_K:
+      for (std::size_t g = 0; g < 4; ++g) {
+        // Scales and mins 0..3 fill the low 6 bits of bytes 0..7. Those of 4..7 have their low 4
+        // bits in bytes 8..11 and their high 2 bits in the top of bytes 0..7.
+        const unsigned a = block[4 + g], b = block[8 + g], c = block[12 + g];
+        scales[g * kPanelRows] = static_cast<std::uint8_t>(a & 63);
+        mins[g * kPanelRows] = static_cast<std::uint8_t>(b & 63);
+        scales[(g + 4) * kPanelRows] = static_cast<std::uint8_t>((c & 15) | (a >> 6 << 4));
+        mins[(g + 4) * kPanelRows] = static_cast<std::uint8_t>(c >> 4 | (b >> 6 << 4));
+      }
+      break;
+    case Format::kQ2_K:
+      for (std::size_t g = 0; g < 16; ++g) scales[g * kPanelRows] = block[g];
+      d = 80;
+      break;
+    case Format::kQ3_K:
+      for (std::size_t g = 0; g < 16; ++g) {
+        const int low = block[96 + g % 8] >> (g < 8 ? 0 : 4) & 15;
+        const int high = block[104 + g % 4] >> (g / 4 * 2) & 3;
+        scales[g * kPanelRows] = static_cast<std::uint8_t>((low | high << 4) - 32);
+      }
+      d = 108;
+      break;
+    case Format::kQ6_K:
+      for (std::size_t g = 0; g < 16; ++g) scales[g * kPanelRows] = block[192 + g];
+      d = 208;
+      break;
+    case Format::kIQ4_XS:
+      for (std::size_t g = 0; g < 8; ++g) {
+        const int low = block[4 + g / 2] >> (g % 2 * 4) & 15;
+        const int high = block[2 + g / 4] >> (g % 4 * 2) & 3;
+        scales[g * kPanelRows] = static_cast<std::uint8_t>((low | high << 4) - 32);
+      }
+      break;
+    default:
+      break;
+  }
+  std::memcpy(unit + 2 * row, block + d, 2);
+  if (spec.has_min) std::memcpy(unit + 2 * (kPanelRows + row), block + d + 2, 2);
 }
 
 // Up to 16 rows into one panel, which is all zeros beforehand where `rows` or cols leave gaps.
-template <Format F>
-void PackPanel(const std::uint8_t* source, std::size_t row_bytes, std::size_t rows,
-               std::size_t cols, std::uint8_t* panel) {
-  constexpr QuantSpec kSpec = SpecOf(F);
-  constexpr std::size_t kBlock = static_cast<std::size_t>(kSpec.source_block);
-  constexpr std::size_t kBlockBytes = static_cast<std::size_t>(kSpec.source_bytes);
-  if constexpr (kSpec.is_float()) {
-    constexpr std::size_t kInputs = 4 / kBlockBytes;  // of the 4 bytes that a row has in 64
-    for (std::size_t c = 0; c < cols; c += kInputs) {
-      std::uint8_t* out = panel + c / kInputs * kQuadBytes;
-      const std::size_t bytes = std::min(kInputs, cols - c) * kBlockBytes;
-      for (std::size_t row = 0; row < rows; ++row) {
-        std::memcpy(out + 4 * row, source + row * row_bytes + c * kBlockBytes, bytes);
-      }
+inline void PackFloatPanel(std::size_t row_bytes, const std::uint8_t* source, std::size_t rows,
+                           std::uint8_t* panel) {
+  // A row has 4 bytes in every 64: one value, or a pair of halves. An odd half comes alone.
+  for (std::size_t at = 0; at + 4 <= row_bytes; at += 4) {
+    std::uint8_t* const out = panel + at / 4 * kQuadBytes;
+    for (std::size_t row = 0; row < rows; ++row) {
+      std::memcpy(out + 4 * row, source + row * row_bytes + at, 4);
     }
-  } else {
-    constexpr std::size_t kBlocks = kSpec.unit_inputs() / kBlock;  // of a unit
-    const std::size_t blocks = cols / kBlock;                      // of a row
-    for (std::size_t b = 0; b < blocks; b += kBlocks) {
-      std::uint8_t* unit = panel + b / kBlocks * kSpec.unit_bytes();
-      const std::size_t present = std::min(kBlocks, blocks - b);
-      for (std::size_t row = 0; row < rows; ++row) {
-        const std::uint8_t* block = source + row * row_bytes + b * kBlockBytes;
-        if constexpr (F == Format::kQ4_K) {
-          PackQ4K(block, row, unit);
-        } else if constexpr (F == Format::kQ6_K) {
-          PackQ6K(block, row, unit);
+  }
+  if (row_bytes % 4 == 0) return;
+  std::uint8_t* const out = panel + row_bytes / 4 * kQuadBytes;
+  for (std::size_t row = 0; row < rows; ++row) {
+    std::memcpy(out + 4 * row, source + (row + 1) * row_bytes - 2, 2);
+  }
+}
+
+inline void PackQuantPanel(const QuantSpec& spec, std::size_t row_bytes, const std::uint8_t* source,
+                           std::size_t rows, std::uint8_t* panel) {
+  const auto block_bytes = static_cast<std::size_t>(spec.source_bytes);
+  const std::size_t blocks = row_bytes / block_bytes;           // of a row
+  const std::size_t unit_blocks = spec.is_two_level() ? 1 : 2;  // of a unit
+  const std::size_t slabs =
+      static_cast<std::size_t>(spec.source_block) / kSlabInputs;  // of a block
+  for (std::size_t b = 0; b < blocks; b += unit_blocks) {
+    std::uint8_t* const unit = panel + b / unit_blocks * spec.unit_bytes();
+    const std::size_t present = std::min(unit_blocks, blocks - b);
+    for (std::size_t row = 0; row < rows; ++row) {
+      const std::uint8_t* block = source + row * row_bytes + b * block_bytes;
+      std::uint8_t* slab = unit + spec.slabs_offset();
+      for (std::size_t i = 0; i < present; ++i) {
+        if (spec.is_two_level()) {
+          PackSuperScales(spec, block, row, unit);
         } else {
-          for (std::size_t g = 0; g < present; ++g) {
-            PackGroup<F>(block + g * kBlockBytes, g, row, unit);
-          }
+          PackScales(spec, block, i, row, unit);
         }
+        for (std::size_t s = 0; s < slabs; ++s) {
+          StoreCodes(spec.bits, ReadCodes(spec.format, block, s), slab, row);
+          slab += spec.slab_bytes();
+        }
+        block += block_bytes;
       }
     }
   }
@@ -174,26 +264,28 @@ constexpr std::size_t SourceRowBytes(const QuantSpec& spec, std::size_t cols) {
 //   the
 //           format's source_block
 //   out     [count, panel_bytes(cols)]
-// Rows from `rows` on are zeros: the filling of the last panel, or whole panels behind it. F must
-// be a format of this library; every byte of `out` is written.
+// Rows from `rows` on are zeros: the filling of the last panel, or whole panels behind it. Every
+// byte of `out` is written.
 inline void PackPanels(Format format, std::span<const std::uint8_t> source, std::size_t rows,
                        std::size_t cols, std::size_t first, std::size_t count, std::uint8_t* out) {
-  WithFormat(format, [&]<Format F>() {
-    constexpr QuantSpec kSpec = SpecOf(F);
-    const std::size_t row_bytes = SourceRowBytes(kSpec, cols);
-    const std::size_t panel_bytes = kSpec.panel_bytes(cols);
-    // A format with a second scale level and no min leaves a field of every unit untouched.
-    constexpr bool kLeavesGaps = kSpec.scale == ScaleKind::kF16TimesI8 && !kSpec.has_min;
-    const bool gaps = kLeavesGaps || kSpec.padded_cols(cols) != cols;
-    for (std::size_t i = 0; i < count; ++i) {
-      const std::size_t row = (first + i) * kPanelRows;
-      const std::size_t present = row < rows ? std::min(kPanelRows, rows - row) : 0;
-      std::uint8_t* panel = out + i * panel_bytes;
-      if (gaps || present < kPanelRows) std::memset(panel, 0, panel_bytes);
-      if (present == 0) continue;
-      internal::PackPanel<F>(source.data() + row * row_bytes, row_bytes, present, cols, panel);
+  const QuantSpec& spec = SpecOf(format);
+  const std::size_t row_bytes = SourceRowBytes(spec, cols);
+  const std::size_t panel_bytes = spec.panel_bytes(cols);
+  // A format with a second scale level and no min leaves a field of every unit untouched.
+  const bool gaps = (spec.is_two_level() && !spec.has_min) || spec.padded_cols(cols) != cols;
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::size_t row = (first + i) * kPanelRows;
+    const std::size_t present = row < rows ? std::min(kPanelRows, rows - row) : 0;
+    std::uint8_t* const panel = out + i * panel_bytes;
+    if (gaps || present < kPanelRows) std::memset(panel, 0, panel_bytes);
+    if (present == 0) continue;
+    const std::uint8_t* const begin = source.data() + row * row_bytes;
+    if (spec.is_float()) {
+      internal::PackFloatPanel(row_bytes, begin, present, panel);
+    } else {
+      internal::PackQuantPanel(spec, row_bytes, begin, present, panel);
     }
-  });
+  }
 }
 
 // Widens one value of F32, F16 or BF16 to f32; exact, infinities and NaNs included.

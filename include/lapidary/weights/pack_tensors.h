@@ -25,16 +25,25 @@ inline Error InFile(const std::filesystem::path& path, const Error& error) {
   return Error{error.code, StrCat(path.string(), ": ", error.message)};
 }
 
-// Packs `count` panels of a matrix from panel `first` on; of a vector, all of it.
+// Whether the values of a tensor change on their way, beyond being widened to the f32 of a vector.
+inline bool NeedsEncoding(const ImportTensor& tensor) {
+  const bool other_format =
+      tensor.kind == SectionKind::kMatrix && tensor.format != tensor.source_format;
+  return other_format || tensor.transposed || tensor.less_one;
+}
+
+// Packs `count` panels of a matrix from panel `first` on; of a vector, all of it. The tensor must
+// not need encoding.
 inline void PackTensor(const ImportTensor& tensor, std::size_t first, std::size_t count,
                        std::uint8_t* out) {
   if (tensor.kind == SectionKind::kMatrix) {
     PackPanels(tensor.format, tensor.source, tensor.source_rows, tensor.cols, first, count, out);
     return;
   }
-  const std::size_t bytes = static_cast<std::size_t>(SpecOf(tensor.format).source_bytes);
+  const Format format = tensor.source_format;
+  const std::size_t bytes = static_cast<std::size_t>(SpecOf(format).source_bytes);
   for (std::size_t i = 0; i < tensor.cols; ++i) {
-    StoreLittleEndian(WidenToFloat(tensor.format, tensor.source.data() + i * bytes),
+    StoreLittleEndian(WidenToFloat(format, tensor.source.data() + i * bytes),
                       out + i * sizeof(float));
   }
 }
@@ -61,15 +70,17 @@ inline std::vector<PackSlice> CutIntoSlices(std::span<const ImportTensor> tensor
     }
     const QuantSpec& spec = SpecOf(tensor.format);
     const std::size_t panel_bytes = spec.panel_bytes(tensor.cols);
-    const std::size_t row_bytes = SourceRowBytes(spec, tensor.cols);
+    const std::size_t row_bytes = SourceRowBytes(SpecOf(tensor.source_format), tensor.cols);
     const std::size_t panels = CountPanels(tensor.rows);
     const std::size_t step = std::max<std::size_t>(1, kSliceBytes / panel_bytes);
     for (std::size_t first = 0; first < panels; first += step) {
       const std::size_t count = std::min(step, panels - first);
       const std::size_t begin = std::min(first * kPanelRows, tensor.source_rows);
       const std::size_t end = std::min((first + count) * kPanelRows, tensor.source_rows);
-      slices.push_back({t, first, count, first * panel_bytes, count * panel_bytes,
-                        tensor.source.subspan(begin * row_bytes, (end - begin) * row_bytes)});
+      const std::span<const std::uint8_t> source =
+          tensor.transposed ? tensor.source
+                            : tensor.source.subspan(begin * row_bytes, (end - begin) * row_bytes);
+      slices.push_back({t, first, count, first * panel_bytes, count * panel_bytes, source});
     }
   }
   return slices;
@@ -84,7 +95,7 @@ inline Result<std::vector<Section>> SectionsOf(const Import& import,
     Section section;
     section.name = tensor.name;
     section.kind = tensor.kind;
-    section.format = tensor.kind == SectionKind::kMatrix ? tensor.format : Format::kF32;
+    section.format = tensor.format;
     section.rows = tensor.rows;
     section.cols = tensor.cols;
     const std::optional<std::uint64_t> bytes = SectionBytes(section);

@@ -3,26 +3,33 @@
 // Panels. A matrix of [rows, cols] (one row per output, one column per input) is cut into panels of
 // 16 rows; the last one is filled up with rows of zeros. Inside a panel, inputs come in *quads*: 4
 // consecutive inputs of each of the 16 rows side by side, byte 4 * row + input. A quad is 64 bytes
-// of 8-bit codes: one 512-bit vector, two 256-bit, four 128-bit. That is the order that dot products of
-// unsigned weight bytes with a broadcast quad of activation bytes want, on every CPU.
+// of 8-bit codes: one 512-bit vector, two 256-bit, four 128-bit. That is the order that dot
+// products of unsigned weight bytes with a broadcast quad of activation bytes want, on every CPU.
 //
-// Codes. 32 consecutive inputs of a panel (8 quads) are a *slab*. Codes of fewer than 8 bits are split
-// into bit planes, each 64-byte row of which serves several quads with a shift and a mask:
+// Codes. 32 consecutive inputs of a panel (8 quads) are a *slab*. Codes of fewer than 8 bits are
+// split into bit planes, each 64-byte row of which serves several quads with a shift and a mask:
 //   8 bits        8 rows, row q = quad q
 //   low 4 bits    4 rows, row r: low nibbles = quad r, high nibbles = quad r + 4
 //   2 bits        2 rows, row r: bits 2i, 2i+1 = quad 4r + i
 //   1 bit         1 row,         bit q = quad q
 // 5 bits = the 4-bit plane, then 1 bit; 6 = 4, then 2; 3 = 2, then 1; lowest bits first.
 //
-// Scales. A *unit* of a panel is a run of inputs that is stored together: its scales, then its slabs.
+// Scales. A *unit* of a panel is a run of inputs that is stored together: its scales, then its
+// slabs.
 //   one-level formats (kF16): 64 inputs
 //       f16 scale[2][16]  (f16 min[2][16])  slab[2]
 //   two-level formats (kF16TimesI8): 256 inputs, `groups` = 256 / group
-//       f16 d[16]  f16 dmin[16] (zeros if there is no min)  i8 scale[groups][16]  (u8 min[groups][16])
-//       slab[8]
-// weight = scale * (code - zero) - min, with scale = d * scale[g] and min = dmin * min[g] in the second
-// case; a codebook format replaces (code - zero) by kCodebook[code]. (Q4_1 and Q5_1 add their min: it is
-// stored with its sign turned.) Inputs are padded to whole units with zeros.
+//       f16 d[16]  f16 dmin[16] (zeros if there is no min)  i8 scale[groups][16]  (u8
+//       min[groups][16]) slab[8]
+//   two-level formats with 4-bit scales (kF16TimesHalves): the same, but one byte holds both of a
+//   group
+//       f16 d[16]  f16 dmin[16]  u8 scale_and_min[groups][16] (low half: scale)  slab[8]
+// weight = scale * (code - zero) - min, with scale = d * scale[g] and min = dmin * min[g] in the
+// two-level cases. (Q4_1 and Q5_1 add their min: it is stored with its sign turned.) Inputs are
+// padded to whole units with zeros.
+//
+// A codebook format replaces its 4-bit code by a byte, kCodebook[code], before anything else: its
+// values are stored 128 too high, so that they are unsigned like all codes, and 128 is the zero.
 //
 // Float formats have no scales: f32 panels hold input after input, 16 rows * 4 bytes; f16 and bf16
 // panels hold pairs of inputs, 16 rows * 2 inputs * 2 bytes. Odd columns are padded to pairs.
@@ -47,42 +54,52 @@ enum class Format : std::uint32_t {
   kF32 = 0,
   kF16 = 1,
   kQ4_0 = 2,
+  kQ4_1 = 3,
   kQ5_0 = 6,
+  kQ5_1 = 7,
   kQ8_0 = 8,
+  kQ2_K = 10,
+  kQ3_K = 11,
   kQ4_K = 12,
+  kQ5_K = 13,
   kQ6_K = 14,
+  kIQ4_NL = 20,
+  kIQ4_XS = 23,
   kBF16 = 30,
 };
 
 enum class ScaleKind : std::uint8_t {
-  kNone,         // a float format
-  kF16,          // one f16 scale (and min) per group
-  kF16TimesI8,   // f16 per 256 inputs times an 8-bit integer per group
+  kNone,            // a float format
+  kF16,             // one f16 scale (and min) per group
+  kF16TimesI8,      // f16 per 256 inputs times an 8-bit integer per group
+  kF16TimesHalves,  // f16 per 256 inputs times half a byte per group, scale and min in one byte
 };
+
+// The values of IQ4_NL and IQ4_XS (kvalues_iq4nl of ggml) plus 128.
+inline constexpr std::uint8_t kCodebook[16] = {1,   24,  45,  63,  79,  93,  106, 118,
+                                               129, 141, 153, 166, 181, 197, 217, 241};
 
 struct QuantSpec {
   Format format = Format::kF32;
   std::string_view name;
-  int bits = 0;             // of a code; of a value for float formats
-  int group = 1;            // inputs that share a scale: 16 or 32; 1 for float formats
-  int zero = 0;             // the code that means 0
+  int bits = 0;   // of a stored code; of a value for float formats
+  int group = 1;  // inputs that share a scale: 16 or 32; 1 for float formats
+  int zero = 0;   // the code that means 0
   ScaleKind scale = ScaleKind::kNone;
   bool has_min = false;
   bool has_codebook = false;
-  int source_block = 1;     // inputs of a block of the source file
-  int source_bytes = 0;     // bytes of such a block
+  int source_block = 1;  // inputs of a block of the source file
+  int source_bytes = 0;  // bytes of such a block
 
   constexpr bool is_float() const { return scale == ScaleKind::kNone; }
+  constexpr bool is_two_level() const {
+    return scale == ScaleKind::kF16TimesI8 || scale == ScaleKind::kF16TimesHalves;
+  }
+  // Bits of a code as the arithmetic sees it.
+  constexpr int code_bits() const { return has_codebook ? 8 : bits; }
 
   // Inputs of a unit: the granularity to which a row is padded.
-  constexpr std::size_t unit_inputs() const {
-    switch (scale) {
-      case ScaleKind::kNone: return 2;
-      case ScaleKind::kF16: return 64;
-      case ScaleKind::kF16TimesI8: return 256;
-    }
-    return 2;
-  }
+  constexpr std::size_t unit_inputs() const { return is_float() ? 2 : is_two_level() ? 256 : 64; }
   constexpr std::size_t unit_groups() const {
     return is_float() ? 0 : unit_inputs() / static_cast<std::size_t>(group);
   }
@@ -91,15 +108,15 @@ struct QuantSpec {
     return kPanelRows * kSlabInputs * static_cast<std::size_t>(bits) / 8;
   }
   // Offsets inside a unit.
-  constexpr std::size_t scales_offset() const {
-    return scale == ScaleKind::kF16TimesI8 ? 2 * 2 * kPanelRows : 0;
-  }
+  constexpr std::size_t scales_offset() const { return is_two_level() ? 2 * 2 * kPanelRows : 0; }
   constexpr std::size_t scales_bytes() const {
     return unit_groups() * kPanelRows * (scale == ScaleKind::kF16 ? 2 : 1);
   }
-  constexpr std::size_t mins_offset() const { return scales_offset() + scales_bytes(); }
+  constexpr std::size_t mins_offset() const {
+    return scales_offset() + (scale == ScaleKind::kF16TimesHalves ? 0 : scales_bytes());
+  }
   constexpr std::size_t slabs_offset() const {
-    return mins_offset() + (has_min ? scales_bytes() : 0);
+    return (has_min ? mins_offset() : scales_offset()) + scales_bytes();
   }
   constexpr std::size_t unit_bytes() const {
     if (is_float()) return kPanelRows * unit_inputs() * static_cast<std::size_t>(bits) / 8;
@@ -128,6 +145,14 @@ inline constexpr QuantSpec kQ4_0Spec = {.format = Format::kQ4_0,
                                         .scale = ScaleKind::kF16,
                                         .source_block = 32,
                                         .source_bytes = 18};
+inline constexpr QuantSpec kQ4_1Spec = {.format = Format::kQ4_1,
+                                        .name = "Q4_1",
+                                        .bits = 4,
+                                        .group = 32,
+                                        .scale = ScaleKind::kF16,
+                                        .has_min = true,
+                                        .source_block = 32,
+                                        .source_bytes = 20};
 inline constexpr QuantSpec kQ5_0Spec = {.format = Format::kQ5_0,
                                         .name = "Q5_0",
                                         .bits = 5,
@@ -136,6 +161,14 @@ inline constexpr QuantSpec kQ5_0Spec = {.format = Format::kQ5_0,
                                         .scale = ScaleKind::kF16,
                                         .source_block = 32,
                                         .source_bytes = 22};
+inline constexpr QuantSpec kQ5_1Spec = {.format = Format::kQ5_1,
+                                        .name = "Q5_1",
+                                        .bits = 5,
+                                        .group = 32,
+                                        .scale = ScaleKind::kF16,
+                                        .has_min = true,
+                                        .source_block = 32,
+                                        .source_bytes = 24};
 inline constexpr QuantSpec kQ8_0Spec = {.format = Format::kQ8_0,
                                         .name = "Q8_0",
                                         .bits = 8,
@@ -144,6 +177,22 @@ inline constexpr QuantSpec kQ8_0Spec = {.format = Format::kQ8_0,
                                         .scale = ScaleKind::kF16,
                                         .source_block = 32,
                                         .source_bytes = 34};
+inline constexpr QuantSpec kQ2_KSpec = {.format = Format::kQ2_K,
+                                        .name = "Q2_K",
+                                        .bits = 2,
+                                        .group = 16,
+                                        .scale = ScaleKind::kF16TimesHalves,
+                                        .has_min = true,
+                                        .source_block = 256,
+                                        .source_bytes = 84};
+inline constexpr QuantSpec kQ3_KSpec = {.format = Format::kQ3_K,
+                                        .name = "Q3_K",
+                                        .bits = 3,
+                                        .group = 16,
+                                        .zero = 4,
+                                        .scale = ScaleKind::kF16TimesI8,
+                                        .source_block = 256,
+                                        .source_bytes = 110};
 inline constexpr QuantSpec kQ4_KSpec = {.format = Format::kQ4_K,
                                         .name = "Q4_K",
                                         .bits = 4,
@@ -152,6 +201,14 @@ inline constexpr QuantSpec kQ4_KSpec = {.format = Format::kQ4_K,
                                         .has_min = true,
                                         .source_block = 256,
                                         .source_bytes = 144};
+inline constexpr QuantSpec kQ5_KSpec = {.format = Format::kQ5_K,
+                                        .name = "Q5_K",
+                                        .bits = 5,
+                                        .group = 32,
+                                        .scale = ScaleKind::kF16TimesI8,
+                                        .has_min = true,
+                                        .source_block = 256,
+                                        .source_bytes = 176};
 inline constexpr QuantSpec kQ6_KSpec = {.format = Format::kQ6_K,
                                         .name = "Q6_K",
                                         .bits = 6,
@@ -160,26 +217,83 @@ inline constexpr QuantSpec kQ6_KSpec = {.format = Format::kQ6_K,
                                         .scale = ScaleKind::kF16TimesI8,
                                         .source_block = 256,
                                         .source_bytes = 210};
+inline constexpr QuantSpec kIQ4_NLSpec = {.format = Format::kIQ4_NL,
+                                          .name = "IQ4_NL",
+                                          .bits = 4,
+                                          .group = 32,
+                                          .zero = 128,
+                                          .scale = ScaleKind::kF16,
+                                          .has_codebook = true,
+                                          .source_block = 32,
+                                          .source_bytes = 18};
+inline constexpr QuantSpec kIQ4_XSSpec = {.format = Format::kIQ4_XS,
+                                          .name = "IQ4_XS",
+                                          .bits = 4,
+                                          .group = 32,
+                                          .zero = 128,
+                                          .scale = ScaleKind::kF16TimesI8,
+                                          .has_codebook = true,
+                                          .source_block = 256,
+                                          .source_bytes = 136};
 
-// Turns a run-time format into a compile-time one: calls f.template operator()<format>(). Returns false
-// for a number that is no format of this library.
+// Turns a run-time format into a compile-time one: calls f.template operator()<format>(). Returns
+// false for a number that is no format of this library.
 template <class F>
 constexpr bool WithFormat(Format format, F&& f) {
   switch (format) {
-    case Format::kF32: f.template operator()<Format::kF32>(); return true;
-    case Format::kF16: f.template operator()<Format::kF16>(); return true;
-    case Format::kBF16: f.template operator()<Format::kBF16>(); return true;
-    case Format::kQ4_0: f.template operator()<Format::kQ4_0>(); return true;
-    case Format::kQ5_0: f.template operator()<Format::kQ5_0>(); return true;
-    case Format::kQ8_0: f.template operator()<Format::kQ8_0>(); return true;
-    case Format::kQ4_K: f.template operator()<Format::kQ4_K>(); return true;
-    case Format::kQ6_K: f.template operator()<Format::kQ6_K>(); return true;
+    case Format::kF32:
+      f.template operator()<Format::kF32>();
+      return true;
+    case Format::kF16:
+      f.template operator()<Format::kF16>();
+      return true;
+    case Format::kBF16:
+      f.template operator()<Format::kBF16>();
+      return true;
+    case Format::kQ4_0:
+      f.template operator()<Format::kQ4_0>();
+      return true;
+    case Format::kQ4_1:
+      f.template operator()<Format::kQ4_1>();
+      return true;
+    case Format::kQ5_0:
+      f.template operator()<Format::kQ5_0>();
+      return true;
+    case Format::kQ5_1:
+      f.template operator()<Format::kQ5_1>();
+      return true;
+    case Format::kQ8_0:
+      f.template operator()<Format::kQ8_0>();
+      return true;
+    case Format::kQ2_K:
+      f.template operator()<Format::kQ2_K>();
+      return true;
+    case Format::kQ3_K:
+      f.template operator()<Format::kQ3_K>();
+      return true;
+    case Format::kQ4_K:
+      f.template operator()<Format::kQ4_K>();
+      return true;
+    case Format::kQ5_K:
+      f.template operator()<Format::kQ5_K>();
+      return true;
+    case Format::kQ6_K:
+      f.template operator()<Format::kQ6_K>();
+      return true;
+    case Format::kIQ4_NL:
+      f.template operator()<Format::kIQ4_NL>();
+      return true;
+    case Format::kIQ4_XS:
+      f.template operator()<Format::kIQ4_XS>();
+      return true;
   }
   return false;
 }
 
-inline constexpr const QuantSpec* kAllSpecs[] = {&kF32Spec,  &kF16Spec,  &kBF16Spec, &kQ4_0Spec,
-                                                 &kQ5_0Spec, &kQ8_0Spec, &kQ4_KSpec, &kQ6_KSpec};
+inline constexpr const QuantSpec* kAllSpecs[] = {&kF32Spec,  &kF16Spec,    &kBF16Spec,  &kQ4_0Spec,
+                                                 &kQ4_1Spec, &kQ5_0Spec,   &kQ5_1Spec,  &kQ8_0Spec,
+                                                 &kQ2_KSpec, &kQ3_KSpec,   &kQ4_KSpec,  &kQ5_KSpec,
+                                                 &kQ6_KSpec, &kIQ4_NLSpec, &kIQ4_XSSpec};
 
 // The spec of a format number as files write it; null for one that this library does not read.
 constexpr const QuantSpec* FindSpec(std::uint32_t format) {
@@ -189,7 +303,8 @@ constexpr const QuantSpec* FindSpec(std::uint32_t format) {
   return nullptr;
 }
 
-// Not through FindSpec: g++ 12 with -fsanitize=undefined takes no comparison with null for a constant.
+// Not through FindSpec: g++ 12 with -fsanitize=undefined takes no comparison with null for a
+// constant.
 constexpr const QuantSpec& SpecOf(Format format) {
   for (const QuantSpec* spec : kAllSpecs) {
     if (spec->format == format) return *spec;
@@ -200,8 +315,8 @@ constexpr const QuantSpec& SpecOf(Format format) {
 // A matrix in packed panels: a view of a mapped file, or of memory that packing filled.
 struct PackedMatrix {
   Format format = Format::kF32;
-  std::size_t rows = 0;  // outputs
-  std::size_t cols = 0;  // inputs
+  std::size_t rows = 0;                // outputs
+  std::size_t cols = 0;                // inputs
   const std::uint8_t* data = nullptr;  // [CountPanels(rows), SpecOf(format).panel_bytes(cols)]
 
   std::size_t panels() const { return CountPanels(rows); }

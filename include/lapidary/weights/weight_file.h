@@ -27,6 +27,7 @@
 #include "lapidary/weights/blob.h"
 #include "lapidary/weights/gguf.h"
 #include "lapidary/weights/import.h"
+#include "lapidary/weights/import_gguf.h"
 #include "lapidary/weights/pack_tensors.h"
 #include "lapidary/weights/quant.h"
 

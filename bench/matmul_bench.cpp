@@ -1,0 +1,181 @@
+// Activations times packed weights, one core.
+#include <benchmark/benchmark.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <string>
+#include <utility>
+
+#include "bench/kernels.h"
+#include "bench/machine.h"
+#include "lapidary/base/buffer.h"
+#include "lapidary/base/result.h"
+#include "lapidary/config/models.h"
+#include "lapidary/kernels/matmul-inl.h"
+#include "lapidary/weights/quant.h"
+
+namespace lapidary::bench {
+namespace {
+
+namespace target = lapidary::HWY_NAMESPACE;
+
+struct Shape {
+  const char* name;
+  std::size_t rows, cols;
+};
+
+// The matrices of a layer, and the output head.
+std::array<Shape, 5> ShapesOf(const Config& config) {
+  const auto size = [](std::int32_t n) { return static_cast<std::size_t>(n); };
+  return {{{"qkv", size(config.queries_width() + 2 * config.kv_width()), size(config.width)},
+           {"attention_out", size(config.width), size(config.queries_width())},
+           {"gate_up", size(2 * config.ff_width), size(config.width)},
+           {"down", size(config.width), size(config.ff_width)},
+           {"head", size(config.vocabulary), size(config.width)}}};
+}
+
+// Bytes that are valid weights of any format: what matters is that no float among them is infinite,
+// not a number or subnormal.
+AlignedBuffer MakeWeights(std::size_t bytes) {
+  AlignedBuffer buffer = AlignedBuffer::Allocate(bytes, "weights").value();
+  constexpr std::size_t kPattern = 65521;  // a prime: neighbouring panels differ
+  std::uint32_t state = 1;
+  for (std::size_t i = 0; i < std::min(bytes, kPattern); ++i) {
+    state = state * 1664525 + 1013904223;
+    buffer.data()[i] = static_cast<std::uint8_t>(0x30 + (state >> 24) % 12);
+  }
+  for (std::size_t i = kPattern; i < bytes; i += kPattern) {
+    std::memcpy(buffer.data() + i, buffer.data(), std::min(kPattern, bytes - i));
+  }
+  return buffer;
+}
+
+// `rows` rows of activations in the form that a format wants.
+struct Input {
+  AlignedBuffer memory;
+  target::Activations x;
+
+  Input(std::size_t rows, std::size_t cols, Format format, Precision precision)
+      : memory(AlignedBuffer::Allocate(target::ActivationBytes(rows, cols), "activations").value()),
+        x(target::BindActivations(memory.data(), rows, cols)) {
+    AlignedBuffer row = AlignedBuffer::Allocate(cols * sizeof(float), "a row").value();
+    const std::span<float> values = row.As<float>();
+    for (std::size_t r = 0; r < rows; ++r) {
+      for (std::size_t i = 0; i < cols; ++i) {
+        values[i] = std::sin(static_cast<float>(r * 31 + i * 7));
+      }
+      target::StoreActivations(values.data(), 0, cols, target::FormFor(format, precision),
+                               precision, x, r);
+    }
+  }
+};
+
+Limit LimitOf(Format format, Precision precision) {
+  switch (target::FormFor(format, precision)) {
+    case target::kFormBytes:
+      return Limit::kInt8;
+    case target::kFormPlanes:
+    case target::kFormWords:
+      return Limit::kInt16;
+    case target::kFormBF16:
+      return Limit::kBF16;
+    default:
+      return Limit::kF32;
+  }
+}
+
+// 128 rows, as a thread takes them through the panels; only so many panels that one measurement is
+// short, since a panel more takes as long as the last.
+void Prefill(benchmark::State& state, Format format, Precision precision, Shape shape) {
+  constexpr std::size_t kRows = 128;
+  const std::size_t rows = std::min<std::size_t>(shape.rows, 256);
+  PackedMatrix w = {.format = format, .rows = rows, .cols = shape.cols, .data = nullptr};
+  const AlignedBuffer weights = MakeWeights(w.bytes());
+  w.data = weights.data();
+  const Input input(kRows, shape.cols, format, precision);
+  const AlignedBuffer scratch =
+      AlignedBuffer::Allocate(sizeof(target::MatMulScratch), "scratch").value();
+  const AlignedBuffer out =
+      AlignedBuffer::Allocate(kRows * target::kPairOutputs * sizeof(float), "output").value();
+  auto* c = reinterpret_cast<float*>(const_cast<std::uint8_t*>(out.data()));
+  auto& room = *reinterpret_cast<target::MatMulScratch*>(const_cast<std::uint8_t*>(scratch.data()));
+  for (auto _ : state) {
+    for (std::size_t pair = 0; pair < target::CountPairs(w); ++pair) {
+      target::MatMulPair(w, pair, input.x, 0, kRows, precision, room, c);
+      benchmark::DoNotOptimize(c[0]);
+    }
+  }
+  Report(state, 2.0 * static_cast<double>(rows * shape.cols * kRows),
+         static_cast<double>(w.bytes()), LimitOf(format, precision));
+}
+
+// One row, with weights from memory: as many copies of the matrix as make 128 MB are read in turn,
+// or the first 128 MB of a larger one.
+template <class Cols>
+void DecodeWith(benchmark::State& state, Format format, Shape shape, Cols cols) {
+  constexpr std::size_t kBytes = std::size_t{128} << 20;
+  PackedMatrix w = {.format = format, .rows = shape.rows, .cols = shape.cols, .data = nullptr};
+  w.rows = std::min(w.rows, kBytes / w.panel_bytes() * kPanelRows);
+  const std::size_t copies = std::max<std::size_t>(1, kBytes / w.bytes());
+  const AlignedBuffer weights = MakeWeights(copies * w.bytes());
+  const Input input(1, shape.cols, format, Precision::kExact);
+  HWY_ALIGN float c[target::kPairOutputs];
+  const AlignedBuffer scratch =
+      AlignedBuffer::Allocate(sizeof(target::MatMulScratch), "scratch").value();
+  auto& room = *reinterpret_cast<target::MatMulScratch*>(const_cast<std::uint8_t*>(scratch.data()));
+  std::size_t copy = 0;
+  for (auto _ : state) {
+    w.data = weights.data() + copy++ % copies * w.bytes();
+    for (std::size_t pair = 0; pair < target::CountPairs(w); ++pair) {
+      if constexpr (std::is_same_v<Cols, std::size_t>) {
+        target::MatMulPair(w, pair, input.x, 0, 1, Precision::kExact, room, c);
+      } else {
+        const std::uint8_t* const panels[2] = {w.panel(2 * pair), w.panel(2 * pair + 1)};
+        target::matmul::QuantRow<Format::kQ4_0>(panels, cols, input.x, 0, c);
+      }
+      benchmark::DoNotOptimize(c[0]);
+    }
+  }
+  Report(state, 2.0 * static_cast<double>(w.rows * w.cols), static_cast<double>(w.bytes()),
+         Limit::kRead);
+}
+
+void Decode(benchmark::State& state, Format format, Shape shape) {
+  DecodeWith(state, format, shape, shape.cols);
+}
+
+void DecodeFixed(benchmark::State& state) {
+  const Config config = Gemma3_1B::kConfig;
+  DecodeWith(state, Format::kQ4_0, ShapesOf(config)[2],
+             std::integral_constant<std::size_t, Gemma3_1B::kConfig.width>());
+}
+
+}  // namespace
+
+void RegisterMatMul() {
+  using benchmark::RegisterBenchmark;
+  for (const KnownModel& model : kKnownModels) {
+    const std::string size(model.name.substr(model.name.rfind(' ') + 1));
+    for (const QuantSpec* spec : kAllSpecs) {
+      for (const Shape& shape : ShapesOf(model.config)) {
+        if (shape.cols % static_cast<std::size_t>(spec->source_block) != 0) continue;
+        const std::string tail = StrCat(spec->name, "/", size, "/", shape.name);
+        for (const Precision precision : {Precision::kFast, Precision::kExact}) {
+          const char* const name =
+              precision == Precision::kFast ? "prefill_fast/" : "prefill_exact/";
+          RegisterBenchmark((name + tail).c_str(), Prefill, spec->format, precision, shape)
+              ->Unit(benchmark::kMicrosecond);
+        }
+        RegisterBenchmark(("decode/" + tail).c_str(), Decode, spec->format, shape)
+            ->Unit(benchmark::kMicrosecond);
+      }
+    }
+  }
+  RegisterBenchmark("decode/Q4_0/1B/gate_up/fixed", DecodeFixed)->Unit(benchmark::kMicrosecond);
+}
+
+}  // namespace lapidary::bench
