@@ -141,6 +141,36 @@ TEST_CASE("RoPE turns split halves") {
   }
 }
 
+TEST_CASE("LayerNorm subtracts the mean, divides by the deviation, multiplies and adds") {
+  std::mt19937 random(7);
+  for (const size_t n : {16, 32, 96, 1152}) {
+    std::vector<float> x = UniformVector(random, n, 3.0f);
+    for (float& value : x) value += 5.0f;  // a mean that matters
+    const std::vector<float> gain = UniformVector(random, n, 2.0f);
+    const std::vector<float> bias = UniformVector(random, n);
+    double mean = 0, variance = 0;
+    for (const float value : x) mean += static_cast<double>(value) / static_cast<double>(n);
+    for (const float value : x) {
+      const double d = static_cast<double>(value) - mean;
+      variance += d * d / static_cast<double>(n);
+    }
+    std::vector<float> out(n);
+    LayerNorm(x.data(), gain.data(), bias.data(), n, 1e-6f, out.data());
+    for (size_t i = 0; i < n; ++i) {
+      const double exact = (static_cast<double>(x[i]) - mean) / std::sqrt(variance + 1e-6) *
+                               static_cast<double>(gain[i]) +
+                           static_cast<double>(bias[i]);
+      CAPTURE(n, i);
+      CHECK(std::abs(static_cast<double>(out[i]) - exact) < 4e-6);  // a few f32 roundings of 4
+    }
+  }
+  // The same everywhere: nothing is left of it but the bias.
+  const std::vector<float> flat(32, 7.0f), gain(32, 3.0f), bias(32, 0.5f);
+  std::vector<float> out(32);
+  LayerNorm(flat.data(), gain.data(), bias.data(), 32, 1e-6f, out.data());
+  CHECK(out == bias);
+}
+
 float GeluTimesOf(float gate, float up) {
   const DF d;
   return hn::GetLane(GeluTimes(hn::Set(d, gate), hn::Set(d, up)));

@@ -85,7 +85,7 @@ TEST_CASE("a restored session goes on as the saved one, also in another model ob
   for (const std::size_t count : {1, 255, 256, 257, 290, 600, 1400}) {
     const KvFormat kv = count % 2 == 0 ? KvFormat::kBF16 : KvFormat::kInt8;
     const Model<RingModel> model =
-        OpenTiny<RingModel>(kRingFormats, {.threads = 2, .chunk = 300, .kv = kv});
+        OpenTiny<RingModel>(kRingFormats, {.threads = 2, .kv = kv, .chunk = 300});
     Session session(model, 1900);
     Prefilled(session, First(ids, count));
     const std::vector<std::uint8_t> saved = session.Save();

@@ -145,6 +145,36 @@ TEST_CASE("a session's increments are the whole conversation") {
   CHECK(chat.FirstTurn("", "Hi ") == without);
 }
 
+TEST_CASE("pictures come before the question, between blank lines") {
+  const Small small;
+  constexpr std::int32_t kB = kStartOfImage, kI = kImageSoftToken, kE = kEndOfImage;
+  const ImageEmbedding image(2, 1, std::vector<float>(2));
+  const ImageEmbedding crops(2, 1, std::vector<float>(6));  // the picture and two crops
+  const auto text = [&](std::string_view t) { return small.tokenizer->Encode(t); };
+  const Ids user = Ids{kStartOfTurn} + text("user\n\n\n");
+  const Ids soft = {kB, kI, kI, kE};
+  const Ids model = Ids{kEndOfTurn} + text("\n") + Ids{kStartOfTurn} + text("model\n");
+
+  const ImageEmbedding one[] = {image}, two[] = {image, image}, cut[] = {crops};
+  CHECK(small.chat->FirstTurn("", " a ", one) == Ids{kBos} + user + soft + text("\n\na") + model);
+  // What meets between two pictures is four newlines.
+  CHECK(small.chat->FirstTurn("", "a", two) ==
+        Ids{kBos} + user + soft + text("\n\n\n\n") + soft + text("\n\na") + model);
+  CHECK(small.chat->FirstTurn("", "a", cut) ==
+        Ids{kBos, kStartOfTurn} + text("user\nHere is the original image \n\n") + soft +
+            text("\n\n and here are some crops to help you see better \n\n") + soft +
+            text("\n\n \n\n") + soft + text("\n\na") + model);
+  CHECK(small.chat->FirstTurn("s", "a", one) ==
+        Ids{kBos, kStartOfTurn} + text("user\ns\n\n\n\n") + soft + text("\n\na") + model);
+  const std::vector<ChatMessage> messages = {
+      {Role::kUser, "a", {image}}, {Role::kModel, "a"}, {Role::kUser, "a", {image}}};
+  CHECK(*small.chat->Encode(messages) ==
+        small.chat->FirstTurn("", "a", one) + text("a") + small.chat->NextTurn("a", false, one));
+  // Typed, they are only text.
+  const Ids typed = small.chat->FirstTurn("", "<start_of_image><end_of_image>");
+  for (const std::int32_t id : typed) CHECK((id != kB && id != kE && id != kI));
+}
+
 TEST_CASE("a vocabulary without turns has no chat") {
   HandMade made({"a"});
   made.vocabulary.pieces[kEndOfTurn] = "<unused500>";
@@ -197,6 +227,21 @@ TEST_CASE("the real vocabulary: chats equal the published template") {
     }
     CHECK(session == expected);
   }
+}
+
+TEST_CASE("the real vocabulary: newlines around a picture merge with those of the turn") {
+  const std::optional<Tokenizer> tokenizer = RealTokenizer();
+  if (!tokenizer) return;
+  const Result<ChatTemplate> chat = ChatTemplate::Create(*tokenizer);
+  REQUIRE(chat.ok());
+  const ImageEmbedding image[] = {ImageEmbedding(256, 1, std::vector<float>(256))};
+  // As Hugging Face's processor of the 4B gives it: the three newlines behind "user" are one piece
+  // (109), the two behind the picture another (108).
+  Ids expected = {2, 105, 2364, 109, 255999};
+  expected.insert(expected.end(), 256, 262144);
+  expected = expected +
+             Ids{256000, 108, 3689, 563, 3909, 528, 506, 2471, 236881, 106, 107, 105, 4368, 107};
+  CHECK(chat->FirstTurn("", "What is shown in the image?", image) == expected);
 }
 
 }  // namespace lapidary
