@@ -310,6 +310,45 @@ TEST_CASE("sessions of different lengths step together as they do alone") {
   }
 }
 
+TEST_CASE("four threads share a model and the pages of one session") {
+  const Model<RingModel> model = OpenTiny<RingModel>(kRingFormats, {.threads = 2, .chunk = 64});
+  const Ids ids = RingIds(400);
+  Session root(model);
+  Prefilled(root, ids);
+  // What each does, alone or beside the others, and the logits that it ends with.
+  const auto work = [&](Session<RingModel> session, std::size_t user) {
+    const Ids own = RingIds(40, 50 + user);
+    bool ok = session.Prefill(own).ok();
+    Result<Session<RingModel>> restored = Session<RingModel>::Restore(model, session.Save());
+    ok = ok && restored.ok() && session.Rewind(410) == 410;
+    if (!ok) return std::vector<float>();
+    Session<RingModel> fork = restored->Fork();
+    ok = fork.PrefillReusing(ids).ok();
+    for (const std::int32_t id : First(own, 10)) {
+      Session<RingModel>* const sessions[] = {&session, &fork, &*restored};
+      ok = ok && model.DecodeTogether(sessions, Ids(3, id)).ok();
+    }
+    std::vector<float> all = Copy(session.logits());
+    all.insert(all.end(), fork.logits().begin(), fork.logits().end());
+    all.insert(all.end(), restored->logits().begin(), restored->logits().end());
+    return ok ? all : std::vector<float>();
+  };
+  constexpr std::size_t kUsers = 4;
+  std::vector<std::vector<float>> expected(kUsers), found(kUsers);
+  for (std::size_t user = 0; user < kUsers; ++user) expected[user] = work(root.Fork(), user);
+  std::vector<std::thread> users;
+  for (std::size_t user = 0; user < kUsers; ++user) {
+    users.emplace_back(
+        [&, user, fork = root.Fork()]() mutable { found[user] = work(std::move(fork), user); });
+  }
+  REQUIRE(root.Decode(1).ok());
+  for (std::thread& user : users) user.join();
+  for (std::size_t user = 0; user < kUsers; ++user) {
+    CHECK(!expected[user].empty());
+    CHECK(SameBits(found[user], expected[user]));
+  }
+}
+
 TEST_CASE("a step that one session can not take is an error, and no session takes it") {
   const Model<RingModel> model = OpenTiny<RingModel>(kRingFormats, {.threads = 1, .chunk = 4});
   const Model<RingModel> stranger = OpenTiny<RingModel>(kRingFormats, {.threads = 1});
