@@ -124,6 +124,8 @@ const Peaks& MachinePeaks() {
   return peaks;
 }
 
+const char* TargetName() { return hwy::TargetName(HWY_TARGET); }
+
 double PeakOf(Limit limit) {
   const Peaks& peaks = MachinePeaks();
   switch (limit) {

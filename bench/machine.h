@@ -15,6 +15,9 @@ struct Peaks {
   double read = 0;  // bytes from memory
 };
 
+// The instruction set that the benchmarks were compiled for.
+const char* TargetName();
+
 // Measured once, before the first benchmark; takes about a second.
 const Peaks& MachinePeaks();
 

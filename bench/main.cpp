@@ -6,7 +6,6 @@
 
 #include "bench/kernels.h"
 #include "bench/machine.h"
-#include "examples/lapidary/machine.h"
 
 namespace {
 
@@ -22,7 +21,7 @@ int main(int argc, char** argv) {
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
   const lapidary::bench::Peaks& peaks = lapidary::bench::MachinePeaks();
-  benchmark::AddCustomContext("target", lapidary::cli::TargetName());
+  benchmark::AddCustomContext("target", lapidary::bench::TargetName());
   benchmark::AddCustomContext("int8_gop_s", Giga(peaks.int8));
   benchmark::AddCustomContext("int16_gop_s", Giga(peaks.int16));
   benchmark::AddCustomContext("bf16_gop_s", Giga(peaks.bf16));

@@ -7,7 +7,9 @@
 int main(int argc, char** argv) {
   if (argc < 3) return std::cerr << "usage: dynamic_dispatch MODEL TEXT\n", 2;
   for (const std::string& target : lapidary::EngineTargets()) {  // the best first
-    auto engine = lapidary::OpenEngine(argv[1], {.model = {}, .target = target});
+    lapidary::EngineOptions options;
+    options.target = target;
+    auto engine = lapidary::OpenEngine(argv[1], options);
     if (!engine) return std::cerr << engine.error().message << '\n', 1;
     auto session = (*engine)->NewSession();
     const auto prompt = (*engine)->tokenizer()->EncodePrompt(argv[2]);

@@ -8,6 +8,7 @@ namespace lapidary::cli {
 
 // Each adds one subcommand to `app`. If it is the one that the user named, parsing sets *chosen.
 void AddBench(CLI::App& app, Command* chosen);
+void AddChat(CLI::App& app, Command* chosen);
 void AddConvert(CLI::App& app, Command* chosen);
 void AddEncodeImage(CLI::App& app, Command* chosen);
 void AddGenerate(CLI::App& app, Command* chosen);

@@ -78,12 +78,9 @@ Status Run(const EncodeImageFlags& flags) {
   const std::vector<float>& values = encoded->values;
   const double seconds = watch.seconds();
 
-  Result<OutputFile> output = OutputFile::Create(flags.output);
-  if (!output) return output.error();
   const std::span bytes(reinterpret_cast<const std::uint8_t*>(values.data()),
                         values.size() * sizeof(float));
-  if (Status status = output->WriteAt(0, bytes); !status) return status;
-  if (Status status = output->Commit(); !status) return status;
+  if (Status status = WriteFile(flags.output, bytes); !status) return status;
 
   const std::string hash = HashOf(values);
   if (flags.json) {

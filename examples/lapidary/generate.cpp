@@ -13,10 +13,10 @@
 #include "json_out.h"
 #include "lapidary/generate/engine.h"
 #include "lapidary/text/chat_template.h"
-#include "machine.h"
 #include "model_flags.h"
+#include "sampling_flags.h"
+#include "speed_line.h"
 #include "terminal.h"
-#include "work.h"
 
 namespace lapidary::cli {
 namespace {
@@ -28,27 +28,10 @@ struct GenerateFlags {
   std::optional<std::string> prompt_file;
   bool chat = false;
   std::size_t tokens = 64;
-  SamplingOptions sampling;
-  std::size_t seed = 0;
+  SamplingFlags sampling;
   std::vector<std::string> stop;
   bool json = false;
 };
-
-const char* StopReasonName(StopReason reason) {
-  switch (reason) {
-    case StopReason::kEnd:
-      return "end";
-    case StopReason::kStopString:
-      return "stop string";
-    case StopReason::kMaxTokens:
-      return "length";
-    case StopReason::kContextFull:
-      return "context full";
-    case StopReason::kCancelled:
-      return "cancelled";
-  }
-  return "";
-}
 
 Result<Prompt> MakePrompt(const GenerateFlags& flags, const Engine& model) {
   const Tokenizer& tokenizer = *model.tokenizer();
@@ -67,43 +50,6 @@ Result<Prompt> MakePrompt(const GenerateFlags& flags, const Engine& model) {
   return Prompt{builder.Take(), *images};
 }
 
-// Tokens per second and what that takes from the memory.
-struct Speed {
-  double prefill = 0, decode = 0;
-  // Nothing if no step was decoded, or if there was no memory left to measure with.
-  std::optional<double> decode_gb_s, read_gb_s;
-
-  Speed(const GenerateResult& result, const Engine& model) {
-    if (result.prefill_seconds > 0) {
-      prefill = static_cast<double>(result.prompt_tokens) / result.prefill_seconds;
-    }
-    if (result.ids.size() < 2 || result.decode_seconds <= 0) return;
-    // Prefill gives the first token.
-    const std::size_t steps = result.ids.size() - 1;
-    decode = static_cast<double>(steps) / result.decode_seconds;
-    decode_gb_s = 1e-9 * decode * DecodeBytes(model.file(), result.prompt_tokens, steps);
-    const Result<double> read = MeasureReadBandwidth(model.threads(), 3);
-    if (read) read_gb_s = 1e-9 * *read;
-  }
-};
-
-std::string SpeedLine(const GenerateResult& result, const Speed& speed, const Engine& model,
-                      const std::string& hash) {
-  std::string line =
-      StrCat(result.prompt_tokens, " + ", result.ids.size(), " tokens (",
-             StopReasonName(result.reason), ") | prefill ", Fixed(speed.prefill, 1), " tok/s");
-  if (speed.decode_gb_s) {
-    line += StrCat(" | decode ", Fixed(speed.decode, 1), " tok/s, ", Fixed(*speed.decode_gb_s, 1),
-                   " GB/s");
-  }
-  if (speed.read_gb_s) {
-    line += StrCat(" = ", Fixed(100 * *speed.decode_gb_s / *speed.read_gb_s, 0), " % of ",
-                   Fixed(*speed.read_gb_s, 1), " GB/s");
-  }
-  return line + StrCat(" | ", model.target(), ", ", model.threads(),
-                       model.threads() == 1 ? " thread" : " threads", " | logits ", hash, "\n");
-}
-
 Status Run(const GenerateFlags& flags) {
   CatchInterrupts();
   const Result<OpenedModel> opened = OpenModelOf(flags.model);
@@ -118,8 +64,7 @@ Status Run(const GenerateFlags& flags) {
   auto meter = std::make_unique<ProgressMeter>("reading the prompt", ProgressMeter::Unit::kTokens);
   GenerateOptions options;
   options.max_tokens = flags.tokens;
-  options.sampling = flags.sampling;
-  options.sampling.seed = flags.seed;
+  options.sampling = flags.sampling.options();
   options.stop_strings = flags.stop;
   options.prefill_progress = [&](const Progress& progress) {
     const bool go_on = (*meter)(progress);
@@ -134,7 +79,7 @@ Status Run(const GenerateFlags& flags) {
   if (!flags.json && !result->text.ends_with('\n')) WriteOut("\n");
   if (WriteOutError() != 0) return {};
 
-  const Speed speed(*result, model);
+  const Speed speed(*result, (*session)->position(), model);
   const std::string hash = HashOf((*session)->logits());
   if (!flags.json) {
     const std::string line = SpeedLine(*result, speed, model, hash);
@@ -182,24 +127,7 @@ void AddGenerate(CLI::App& app, Command* chosen) {
                 flags.chat);
         AddNumber(command, {"-n,--tokens", "N", "Most tokens to generate [64]"}, 0, 1 << 30,
                   flags.tokens);
-        SamplingOptions& sampling = flags.sampling;
-        AddNumber(command, {"--temp", "T", "Temperature; 0 takes the most likely token [0]"}, 0,
-                  1000, sampling.temperature);
-        AddNumber(command, {"--top-k", "K", "Only the K most likely tokens; 0: all [0]"}, 0,
-                  1 << 30, sampling.top_k);
-        AddNumber(command,
-                  {"--top-p", "P",
-                   "Only the most likely tokens that have the probability P together [1]"},
-                  0, 1, sampling.top_p);
-        AddNumber(
-            command,
-            {"--min-p", "P", "Only tokens at least P times as likely as the most likely one [0]"},
-            0, 1, sampling.min_p);
-        AddNumber(
-            command,
-            {"--repeat-penalty", "X", "Divides the logits of tokens that occurred before [1]"},
-            0.01, 100, sampling.repetition_penalty);
-        AddNumber(command, {"--seed", "S", "Of the random numbers [0]"}, 0, 0x1p63, flags.seed);
+        AddSamplingFlags(command, flags.sampling);
         AddTexts(command, {"--stop", "TEXT", "End before this text; may be given several times"},
                  flags.stop);
         AddJsonFlag(command, flags.json);

@@ -9,8 +9,12 @@ namespace lapidary::cli {
 void AddImageFlags(CLI::App& command, ImageFlags& flags) {
   AddTexts(command, {"--image", "FILE", "A picture (JPEG, PNG, BMP); may be given several times"},
            flags.paths);
+  AddPanAndScanFlag(command, flags.pan_and_scan);
+}
+
+void AddPanAndScanFlag(CLI::App& command, bool& pan_and_scan) {
   AddFlag(command, "--pan-and-scan", "Show long pictures a second time, cut into pieces",
-          flags.pan_and_scan);
+          pan_and_scan);
 }
 
 Result<std::vector<Picture>> ReadPictures(const ImageFlags& flags) {

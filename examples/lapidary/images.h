@@ -22,6 +22,8 @@ struct ImageFlags {
 
 // --image and --pan-and-scan.
 void AddImageFlags(CLI::App& command, ImageFlags& flags);
+// --pan-and-scan
+void AddPanAndScanFlag(CLI::App& command, bool& pan_and_scan);
 
 // The pictures, in order. Errors: those of ReadPicture.
 Result<std::vector<Picture>> ReadPictures(const ImageFlags& flags);

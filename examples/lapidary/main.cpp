@@ -69,6 +69,7 @@ int Main(int argc, char** argv) {
   AddConvert(app, &chosen);
   AddInspect(app, &chosen);
   AddGenerate(app, &chosen);
+  AddChat(app, &chosen);
   AddTokenize(app, &chosen);
   AddLogits(app, &chosen);
   AddPerplexity(app, &chosen);

@@ -214,10 +214,7 @@ Status WritePicture(const Sequence& s, const std::vector<MaskPanel>& panels,
   for (std::size_t i = 0; i < s.size(); ++i) pictured.push_back(s.pictured(i));
   const Result<std::vector<std::uint8_t>> png = DrawMask(panels, pictured, s.letters);
   if (!png) return png.error();
-  Result<OutputFile> output = OutputFile::Create(path);
-  if (!output) return output.error();
-  if (Status status = output->WriteAt(0, *png); !status) return status;
-  return output->Commit();
+  return WriteFile(path, *png);
 }
 
 Status Run(const MaskFlags& flags) {

@@ -42,12 +42,17 @@ void AddContextFlag(CLI::App& command, ModelFlags& flags) {
             1 << 20, flags.context);
 }
 
-Result<std::unique_ptr<EngineSession>> OpenedModel::NewSession(const ModelFlags& flags) const {
+Status OpenedModel::CheckContext(const ModelFlags& flags) const {
   const auto most = static_cast<std::size_t>(model->config().context);
   if (flags.context > most) {
     return MakeError(ErrorCode::kInvalidArgument, "--context ", flags.context, ": ",
                      NameOf(model->config()), " has a context of at most ", most, " tokens");
   }
+  return {};
+}
+
+Result<std::unique_ptr<EngineSession>> OpenedModel::NewSession(const ModelFlags& flags) const {
+  if (Status status = CheckContext(flags); !status) return status.error();
   return model->NewSession(flags.context);
 }
 

@@ -35,7 +35,9 @@ struct OpenedModel {
   std::unique_ptr<Engine> model;
   double load_seconds = 0;  // opening, the tokenizer made ready for text included
 
-  // The session of --context. kInvalidArgument if the model has not that much.
+  // kInvalidArgument if the model has not as much as --context says.
+  Status CheckContext(const ModelFlags& flags) const;
+  // The session of --context. Errors: those of CheckContext.
   Result<std::unique_ptr<EngineSession>> NewSession(const ModelFlags& flags) const;
 };
 

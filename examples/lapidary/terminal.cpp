@@ -60,6 +60,12 @@ void CatchInterrupts() {
 bool Interrupted() { return interrupt_signal != 0; }
 int InterruptSignal() { return interrupt_signal; }
 
+void ForgetInterrupt() {
+  if (interrupt_signal != SIGINT) return;  // SIGTERM means the program
+  interrupt_signal = 0;
+  CatchInterrupts();
+}
+
 ProgressMeter::ProgressMeter(std::string what, Unit unit)
     : what_(std::move(what)),
       unit_(unit),

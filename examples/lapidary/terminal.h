@@ -31,6 +31,8 @@ void CatchInterrupts();
 bool Interrupted();
 // The signal that interrupted, 0 if none did.
 int InterruptSignal();
+// The work that was interrupted has ended; the next interrupt counts as the first.
+void ForgetInterrupt();
 
 // Replaces the progress callback of a long operation: draws a line on standard error if that is a
 // terminal, removes it in the end, and cancels the operation after an interrupt. Pass it with

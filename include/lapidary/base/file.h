@@ -14,11 +14,11 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
-#include <random>
 #include <span>
 #include <string>
 #include <system_error>
@@ -184,12 +184,14 @@ class OutputFile {
       return MakeError(ErrorCode::kIo, "cannot write ", target.string(),
                        ": it exists and is not a regular file");
     }
-    std::random_device random;
+    // Others may choose the same name: O_EXCL tells.
+    const auto now = std::chrono::steady_clock::now().time_since_epoch().count();
+    auto name = static_cast<unsigned>(now) ^ (static_cast<unsigned>(::getpid()) << 16);
     OutputFile output;
     output.target_ = target;
     for (int attempt = 0; attempt < 16; ++attempt) {
       char suffix[32];
-      std::snprintf(suffix, sizeof(suffix), ".partial-%08x", static_cast<unsigned>(random()));
+      std::snprintf(suffix, sizeof(suffix), ".partial-%08x", name++);
       std::filesystem::path partial = target;
       partial += suffix;
       internal::Descriptor file(
@@ -258,6 +260,14 @@ class OutputFile {
   std::filesystem::path partial_;
   internal::Descriptor file_;
 };
+
+// A file of exactly these bytes, complete or not there. Errors: those of OutputFile.
+inline Status WriteFile(const std::filesystem::path& path, std::span<const std::uint8_t> bytes) {
+  Result<OutputFile> output = OutputFile::Create(path);
+  if (!output) return output.error();
+  if (Status status = output->WriteAt(0, bytes); !status) return status;
+  return output->Commit();
+}
 
 }  // namespace lapidary
 

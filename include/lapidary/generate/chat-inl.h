@@ -17,6 +17,7 @@
 #include "lapidary/base/result.h"
 #include "lapidary/generate/generate-inl.h"
 #include "lapidary/generate/options.h"
+#include "lapidary/generate/saved_chat.h"
 #include "lapidary/model/model-inl.h"
 #include "lapidary/text/chat_template.h"
 #include "lapidary/text/prompt.h"
@@ -69,11 +70,33 @@ class Chat {
     messages_.resize(has_system ? 1 : 0);
   }
 
+  // The conversation as bytes, pictures and session included, from which a model with the same
+  // Config and the same weights makes it again. The format is that of saved_chat.h.
+  std::vector<std::uint8_t> Save() const { return EncodeChat(messages_, session_.Save()); }
+
+  // What Save() wrote. Errors: those of DecodeChat, ChatTemplate::CheckTurns and Session::Restore;
+  // kCorrupt for a question without a reply.
+  static Result<Chat> Restore(const Model<M>& model, std::span<const std::uint8_t> bytes) {
+    Result<SavedChat> saved = DecodeChat(bytes, M::kConfig);
+    if (!saved) return saved.error();
+    if (Status status = ChatTemplate::CheckTurns(saved->messages); !status) return status.error();
+    if (!saved->messages.empty() && saved->messages.back().role == Role::kUser) {
+      return MakeError(ErrorCode::kCorrupt, "saved chat: the last question has no reply");
+    }
+    Result<Session<M>> session = Session<M>::Restore(model, saved->session);
+    if (!session) return session.error();
+    Chat chat(model, *std::move(session));
+    chat.messages_ = std::move(saved->messages);
+    return chat;
+  }
+
   // The conversation so far, the system text first if there is one.
   const std::vector<ChatMessage>& messages() const { return messages_; }
   const Session<M>& session() const { return session_; }
 
  private:
+  Chat(const Model<M>& model, Session<M> session) : model_(model), session_(std::move(session)) {}
+
   Status MakeTemplate() {
     if (template_) return {};
     Result<ChatTemplate> created = ChatTemplate::Create(*model_.tokenizer());

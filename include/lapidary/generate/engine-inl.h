@@ -92,6 +92,7 @@ class EngineChatOf final : public EngineChat {
  public:
   EngineChatOf(const Model<M>& model, std::string system, size_t context)
       : chat_(model, std::move(system), context) {}
+  explicit EngineChatOf(Chat<M> chat) : chat_(std::move(chat)) {}
 
   using EngineChat::Send;
   Result<GenerateResult> Send(std::string_view user, std::span<const ImageEmbedding> images,
@@ -104,6 +105,8 @@ class EngineChatOf final : public EngineChat {
   size_t position() const override { return chat_.session().position(); }
   size_t context() const override { return chat_.session().context(); }
   std::span<const float> logits() const override { return chat_.session().logits(); }
+  const KvPlan& memory_plan() const override { return chat_.session().memory_plan(); }
+  std::vector<std::uint8_t> Save() const override { return chat_.Save(); }
 
  private:
   Chat<M> chat_;
@@ -135,6 +138,12 @@ class EngineOf final : public Engine {
   }
   std::unique_ptr<EngineChat> NewChat(std::string system, size_t context) const override {
     return std::make_unique<EngineChatOf<M>>(model_, std::move(system), context);
+  }
+  Result<std::unique_ptr<EngineChat>> RestoreChat(
+      std::span<const std::uint8_t> bytes) const override {
+    Result<Chat<M>> chat = Chat<M>::Restore(model_, bytes);
+    if (!chat) return chat.error();
+    return std::unique_ptr<EngineChat>(std::make_unique<EngineChatOf<M>>(*std::move(chat)));
   }
 
   Status DecodeTogether(std::span<EngineSession* const> sessions,

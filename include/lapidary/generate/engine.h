@@ -86,6 +86,8 @@ class EngineChat {
   virtual std::size_t position() const = 0;  // tokens in the session
   virtual std::size_t context() const = 0;
   virtual std::span<const float> logits() const = 0;
+  virtual const KvPlan& memory_plan() const = 0;
+  virtual std::vector<std::uint8_t> Save() const = 0;
 };
 
 // Model<M>. May be used by several threads at once.
@@ -107,6 +109,8 @@ class Engine {
       std::span<const std::uint8_t> bytes) const = 0;
   virtual std::unique_ptr<EngineChat> NewChat(std::string system = {},
                                               std::size_t context = 0) const = 0;
+  virtual Result<std::unique_ptr<EngineChat>> RestoreChat(
+      std::span<const std::uint8_t> bytes) const = 0;
   virtual Status DecodeTogether(std::span<EngineSession* const> sessions,
                                 std::span<const std::int32_t> ids) const = 0;
   virtual Status GenerateBatch(std::span<const Prompt> prompts, const BatchOptions& options,

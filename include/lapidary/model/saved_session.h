@@ -80,10 +80,11 @@ class SessionWriter {
     static_assert(std::is_arithmetic_v<T>);
     Bytes(&value, sizeof(T));
   }
-  template <class T>
-  void Array(const std::vector<T>& values) {
+  // A vector, string or span, with its length in front.
+  template <class Values>
+  void Array(const Values& values) {
     Number(std::uint64_t{values.size()});
-    Bytes(values.data(), values.size() * sizeof(T));
+    Bytes(values.data(), values.size() * sizeof(*values.data()));
   }
   void Reserve(std::size_t more) { bytes_.reserve(bytes_.size() + more); }
   std::vector<std::uint8_t> Take() {
@@ -95,9 +96,10 @@ class SessionWriter {
   std::vector<std::uint8_t> bytes_;
 };
 
-// Reads an array with its length in front; memory is taken only for what is there.
-template <class T>
-[[nodiscard]] bool ReadArray(ByteReader& reader, std::vector<T>& values) {
+// Reads a vector or string with its length in front; memory is taken only for what is there.
+template <class Values>
+[[nodiscard]] bool ReadArray(ByteReader& reader, Values& values) {
+  using T = typename Values::value_type;
   static_assert(std::is_trivially_copyable_v<T>);
   std::uint64_t count = 0;
   std::span<const std::uint8_t> bytes;

@@ -182,18 +182,30 @@ class ChatTemplate {
     return ChatTemplate(tokenizer);
   }
 
+  // Whether the messages alternate, the user first, after at most one system text.
+  // kInvalidArgument says which one breaks this.
+  static Status CheckTurns(std::span<const ChatMessage> messages) {
+    const std::size_t first = FirstOfUser(messages);
+    for (std::size_t i = first; i < messages.size(); ++i) {
+      const Role expected = (i - first) % 2 == 0 ? Role::kUser : Role::kModel;
+      if (messages[i].role != expected) {
+        return MakeError(ErrorCode::kInvalidArgument, "chat: message ", i,
+                         ": turns must alternate between user and model, the user first, after at "
+                         "most one system text: expected ",
+                         RoleName(expected), ", found ", RoleName(messages[i].role));
+      }
+    }
+    return {};
+  }
+
   // A conversation from its <bos> on. If the user has the last word the ids end with an open turn
   // of the model, ready for its reply; otherwise with the model's closed turn. System text is only
   // allowed as the first message; it goes in front of the first user turn, as it is, and an empty
-  // one leaves no trace. The other messages alternate, the user first, and are trimmed.
-  // kInvalidArgument says which message breaks this.
+  // one leaves no trace. The other messages are trimmed. Errors: those of CheckTurns;
+  // kInvalidArgument without a message of the user.
   Result<std::vector<std::int32_t>> Encode(std::span<const ChatMessage> messages) const {
-    std::string_view system;
-    std::size_t first = 0;
-    if (!messages.empty() && messages[0].role == Role::kSystem) {
-      system = messages[0].content;
-      first = 1;
-    }
+    if (Status status = CheckTurns(messages); !status) return status.error();
+    const std::size_t first = FirstOfUser(messages);
     if (first == messages.size()) {
       return MakeError(ErrorCode::kInvalidArgument,
                        "chat: expected a message of the user, found none");
@@ -202,15 +214,8 @@ class ChatTemplate {
     prompt.AddId(kBos);
     for (std::size_t i = first; i < messages.size(); ++i) {
       const ChatMessage& message = messages[i];
-      const Role expected = (i - first) % 2 == 0 ? Role::kUser : Role::kModel;
-      if (message.role != expected) {
-        return MakeError(ErrorCode::kInvalidArgument, "chat: message ", i,
-                         ": turns must alternate between user and model, the user first, after at "
-                         "most one system text: expected ",
-                         RoleName(expected), ", found ", RoleName(message.role));
-      }
       OpenTurn(message.role, &prompt);
-      if (i == first) AddSystem(system, &prompt);
+      if (i == first && i > 0) AddSystem(messages[0].content, &prompt);
       prompt.AddImages(message.images).AddText(TrimWhitespace(message.content));
       CloseTurn(&prompt);
     }
@@ -253,6 +258,10 @@ class ChatTemplate {
  private:
   explicit ChatTemplate(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
 
+  // The index of the first message behind a system text.
+  static std::size_t FirstOfUser(std::span<const ChatMessage> messages) {
+    return !messages.empty() && messages[0].role == Role::kSystem ? 1 : 0;
+  }
   static void OpenTurn(Role role, PromptBuilder* prompt) {
     prompt->AddId(kStartOfTurn).AddText(RoleName(role)).AddText("\n");
   }

@@ -1,0 +1,98 @@
+"""The floors of include/lapidary: nothing includes upward, and plain headers stay free of SIMD.
+
+    floors_test.py [--draw]     --draw prints which floor includes which, and how often
+"""
+
+import collections
+import pathlib
+import re
+import sys
+import unittest
+
+INCLUDE = pathlib.Path(__file__).resolve().parents[2] / "include"
+# From the ground up. What is not on a floor (lapidary.h) is the roof.
+FLOORS = ["version.h", "base", "config", "vision", "text", "weights", "kernels", "model", "generate"]
+INCLUDES = re.compile(r'^\s*#\s*include\s+[<"]([^>"]+)[>"]', re.MULTILINE)
+
+
+def name_of(path):
+    return path.relative_to(INCLUDE).as_posix()
+
+
+HEADERS = {name_of(path): INCLUDES.findall(path.read_text()) for path in sorted(INCLUDE.rglob("*.h"))}
+
+
+def floor(name):
+    part = name.split("/")[1]
+    return FLOORS.index(part) if part in FLOORS else len(FLOORS)
+
+
+def reach(name):
+    """Every header that `name` includes, directly or not."""
+    seen, todo = set(), [name]
+    while todo:
+        for include in HEADERS.get(todo.pop(), []):
+            if include not in seen:
+                seen.add(include)
+                todo.append(include)
+    return seen
+
+
+class FloorsTest(unittest.TestCase):
+    def test_there_are_headers_on_every_floor(self):
+        self.assertEqual({floor(name) for name in HEADERS}, set(range(len(FLOORS) + 1)))
+
+    def test_ours_are_named_from_the_root_and_exist(self):
+        for name, includes in HEADERS.items():
+            for include in includes:
+                ours = f"{pathlib.PurePosixPath(name).parent}/{include}" in HEADERS
+                self.assertFalse(ours, f"{name} includes {include} without its folder")
+                if include.startswith("lapidary/"):
+                    self.assertIn(include, HEADERS, name)
+
+    def test_nothing_includes_upward(self):
+        for name, includes in HEADERS.items():
+            for include in includes:
+                if include.startswith("lapidary/"):
+                    self.assertLessEqual(floor(include), floor(name), f"{name} includes {include}")
+
+    def test_no_circles(self):
+        for name in HEADERS:
+            self.assertNotIn(name, reach(name))
+
+    def test_plain_headers_do_not_pay_for_simd(self):
+        for name in HEADERS:
+            if name.endswith("-inl.h") or name == "lapidary/lapidary.h":
+                continue
+            for include in reach(name):
+                self.assertFalse(include.startswith("hwy/highway") or include.endswith("-inl.h"),
+                                 f"{name} reaches {include}")
+
+    def test_foreach_target_is_left_to_generated_files(self):
+        for name, includes in HEADERS.items():
+            self.assertNotIn("hwy/foreach_target.h", includes, name)
+
+    def test_no_header_of_streams(self):
+        # <iostream> puts a static initialiser into every file; <regex> and <random> take a second to compile.
+        for name, includes in HEADERS.items():
+            self.assertFalse({"iostream", "regex", "random"} & set(includes), name)
+
+
+def draw():
+    arrows = collections.Counter()
+    names = FLOORS + ["lapidary.h"]
+    for name, includes in HEADERS.items():
+        for include in includes:
+            if include.startswith("lapidary/"):
+                arrows[names[floor(name)], names[floor(include)]] += 1
+    for upper in reversed(names):
+        lower = [f"{other} ({arrows[upper, other]})" for other in reversed(names)
+                 if other != upper and arrows[upper, other]]
+        print(f"{upper:12} -> {', '.join(lower) or '-'}")
+
+
+if __name__ == "__main__":
+    if "--draw" in sys.argv:
+        draw()
+    else:
+        unittest.main(verbosity=2)
