@@ -12,7 +12,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 packages=(g++ cmake ninja-build python3 ca-certificates
-          libsentencepiece-dev libstb-dev nlohmann-json3-dev libcli11-dev catch2 libbenchmark-dev)
+          libsentencepiece-dev libstb-dev nlohmann-json3-dev libcli11-dev catch2 libbenchmark-dev doxygen)
 highway_dir=build/deps/highway
 log=build/setup.log
 mkdir -p build

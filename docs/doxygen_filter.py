@@ -16,6 +16,9 @@ BEHIND = re.compile(r"^( {2}\S.*[;,{}]\s*)//(?!/)(.*)$")
 def main():
     lines = open(sys.argv[1], encoding="utf-8").read().split("\n")
     for i, line in enumerate(lines):
+        if line.startswith("#include <"):
+            print()  # stb_image's is inside a namespace, where Doxygen would look for it
+            continue
         whole, behind = WHOLE.match(line), BEHIND.match(line)
         if whole:
             following = next((later for later in lines[i:] if not WHOLE.match(later)), "")

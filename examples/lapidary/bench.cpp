@@ -25,6 +25,7 @@ struct BenchFlags {
   std::size_t prefill = 512;
   std::size_t decode = 128;
   std::size_t runs = 5;
+  bool image = false;
   bool json = false;
 };
 
@@ -74,15 +75,40 @@ double MedianOf(std::span<const BenchRun> runs, double BenchRun::*member) {
   return Median(std::move(values));
 }
 
-Status Run(const BenchFlags& flags) {
-  const Result<OpenedModel> opened = OpenModelOf(flags.model, /*needs_text=*/false);
-  if (!opened) return opened.error();
-  const Engine& model = *opened->model;
-  const std::vector<std::int32_t> ids = MakeIds(flags.prefill + flags.decode);
+// Seconds to encode a picture of the encoder's own size, so that resizing counts for nothing.
+Result<double> TimeImage(const Engine& model, std::size_t runs) {
+  const auto side = static_cast<std::size_t>(model.config().vision.image);
+  if (side == 0) return MakeError(ErrorCode::kUnsupported, model.name(), " reads no pictures");
+  Result<Picture> picture = Picture::Create(side, side);
+  if (!picture) return picture.error();
+  for (std::size_t y = 0; y < side; ++y) {
+    for (std::size_t x = 0; x < picture->row_bytes(); ++x) {
+      picture->row(y)[x] = static_cast<std::uint8_t>(x ^ y);
+    }
+  }
+  std::vector<double> seconds;
+  for (std::size_t i = 0; i < runs; ++i) {
+    const Stopwatch watch;
+    if (auto image = model.EncodeImage(*picture); !image) return image.error();
+    seconds.push_back(watch.seconds());
+  }
+  return Median(std::move(seconds));
+}
 
+struct Report {
+  double prefill_tok_s = 0, prefill_top_s = 0;
+  double first_token = 0, read_gb_s = 0;
+  // What was not asked for, or needs more than one run, is not there.
+  std::optional<double> first_token_warm, decode_tok_s, decode_gb_s, image;
+  std::string hash;
+};
+
+Result<Report> Measure(const OpenedModel& opened, const BenchFlags& flags) {
+  const Engine& model = *opened.model;
+  const std::vector<std::int32_t> ids = MakeIds(flags.prefill + flags.decode);
   std::vector<BenchRun> runs;
   for (std::size_t i = 0; i < flags.runs; ++i) {
-    Result<BenchRun> run = RunOnce(*opened, flags, ids);
+    Result<BenchRun> run = RunOnce(opened, flags, ids);
     if (!run) return run.error();
     runs.push_back(*std::move(run));
     if (runs.back().hash != runs.front().hash) {
@@ -90,61 +116,89 @@ Status Run(const BenchFlags& flags) {
                        ") than run 1 (", runs.front().hash, "): the speeds mean nothing");
     }
   }
+  Report report;
+  if (flags.image) {
+    const Result<double> seconds = TimeImage(model, flags.runs);
+    if (!seconds) return seconds.error();
+    report.image = *seconds;
+  }
   const Result<double> read = MeasureReadBandwidth(model.threads(), 8);
   if (!read) return read.error();
-
-  const double read_gb_s = 1e-9 * *read;
-  const double prefill_tok_s =
+  report.read_gb_s = 1e-9 * *read;
+  report.prefill_tok_s =
       static_cast<double>(flags.prefill) / MedianOf(runs, &BenchRun::prefill_seconds);
-  const double prefill_top_s = 2e-12 * PrefillWeights(model.file()) * prefill_tok_s;
-  const double first_token = runs.front().prefill_seconds;
-  std::optional<double> first_token_warm, decode_tok_s, decode_gb_s;
+  report.prefill_top_s = 2e-12 * PrefillWeights(model.file()) * report.prefill_tok_s;
+  report.first_token = runs.front().prefill_seconds;
   if (runs.size() > 1) {
-    first_token_warm = MedianOf(std::span(runs).subspan(1), &BenchRun::prefill_seconds);
+    report.first_token_warm = MedianOf(std::span(runs).subspan(1), &BenchRun::prefill_seconds);
   }
   if (flags.decode > 0) {
-    decode_tok_s = static_cast<double>(flags.decode) / MedianOf(runs, &BenchRun::decode_seconds);
-    decode_gb_s = 1e-9 * *decode_tok_s * DecodeBytes(model.file(), flags.prefill, flags.decode);
+    report.decode_tok_s =
+        static_cast<double>(flags.decode) / MedianOf(runs, &BenchRun::decode_seconds);
+    report.decode_gb_s =
+        1e-9 * *report.decode_tok_s * DecodeBytes(model.file(), flags.prefill, flags.decode);
   }
+  report.hash = runs.front().hash;
+  return report;
+}
 
-  if (flags.json) {
-    const auto or_null = [](const std::optional<double>& value) {
-      return value ? Json(*value) : Json();
-    };
-    PrintJson({{"model", NameOf(model.config())},
-               {"precision", PrecisionName(model.precision())},
-               {"prefill_tokens", flags.prefill},
-               {"decode_tokens", flags.decode},
-               {"runs", flags.runs},
-               {"prefill_tok_s", prefill_tok_s},
-               {"decode_tok_s", or_null(decode_tok_s)},
-               {"decode_gb_s", or_null(decode_gb_s)},
-               {"read_gb_s_limit", read_gb_s},
-               {"prefill_top_s", prefill_top_s},
-               {"first_token_s", first_token},
-               {"first_token_warm_s", or_null(first_token_warm)},
-               {"load_s", opened->load_seconds},
-               {"target", model.target()},
-               {"threads", model.threads()},
-               {"logits_hash", runs.front().hash}});
-    return {};
-  }
+Json JsonOf(const Report& report, const OpenedModel& opened, const BenchFlags& flags) {
+  const Engine& model = *opened.model;
+  const auto or_null = [](const std::optional<double>& value) {
+    return value ? Json(*value) : Json();
+  };
+  return {{"model", NameOf(model.config())},
+          {"precision", PrecisionName(model.precision())},
+          {"prefill_tokens", flags.prefill},
+          {"decode_tokens", flags.decode},
+          {"runs", flags.runs},
+          {"prefill_tok_s", report.prefill_tok_s},
+          {"decode_tok_s", or_null(report.decode_tok_s)},
+          {"decode_gb_s", or_null(report.decode_gb_s)},
+          {"read_gb_s_limit", report.read_gb_s},
+          {"prefill_top_s", report.prefill_top_s},
+          {"first_token_s", report.first_token},
+          {"first_token_warm_s", or_null(report.first_token_warm)},
+          {"image_s", or_null(report.image)},
+          {"load_s", opened.load_seconds},
+          {"target", model.target()},
+          {"threads", model.threads()},
+          {"logits_hash", report.hash}};
+}
+
+std::string TextOf(const Report& report, const OpenedModel& opened, const BenchFlags& flags) {
+  const Engine& model = *opened.model;
   std::string text =
       StrCat(NameOf(model.config()), ", ", PrecisionName(model.precision()), ", ", model.target(),
              ", ", model.threads(), model.threads() == 1 ? " thread" : " threads", ", median of ",
              flags.runs, "\n");
-  text += StrCat("load         ", Fixed(opened->load_seconds, 3), " s\n");
-  text += StrCat("prefill ", flags.prefill, "  ", Fixed(prefill_tok_s, 1), " tok/s, ",
-                 Fixed(prefill_top_s, 2), " TOP/s\n");
-  if (decode_tok_s) {
-    text += StrCat("decode ", flags.decode, "   ", Fixed(*decode_tok_s, 1), " tok/s, ",
-                   Fixed(*decode_gb_s, 1), " GB/s = ", Fixed(100 * *decode_gb_s / read_gb_s, 0),
-                   " % of the memory's ", Fixed(read_gb_s, 1), " GB/s\n");
+  text += StrCat("load         ", Fixed(opened.load_seconds, 3), " s\n");
+  text += StrCat("prefill ", flags.prefill, "  ", Fixed(report.prefill_tok_s, 1), " tok/s, ",
+                 Fixed(report.prefill_top_s, 2), " TOP/s\n");
+  if (report.decode_tok_s) {
+    text += StrCat("decode ", flags.decode, "   ", Fixed(*report.decode_tok_s, 1), " tok/s, ",
+                   Fixed(*report.decode_gb_s, 1),
+                   " GB/s = ", Fixed(100 * *report.decode_gb_s / report.read_gb_s, 0),
+                   " % of the memory's ", Fixed(report.read_gb_s, 1), " GB/s\n");
   }
-  text += StrCat("first token  ", Fixed(first_token, 3), " s in the first run");
-  if (first_token_warm) text += StrCat(", ", Fixed(*first_token_warm, 3), " s later");
-  text += StrCat("\nlogits       ", runs.front().hash, "\n");
-  WriteOut(text);
+  text += StrCat("first token  ", Fixed(report.first_token, 3), " s in the first run");
+  if (report.first_token_warm) {
+    text += StrCat(", ", Fixed(*report.first_token_warm, 3), " s later");
+  }
+  if (report.image) text += StrCat("\npicture      ", Fixed(*report.image, 2), " s");
+  return text + StrCat("\nlogits       ", report.hash, "\n");
+}
+
+Status Run(const BenchFlags& flags) {
+  const Result<OpenedModel> opened = OpenModelOf(flags.model, /*needs_text=*/false);
+  if (!opened) return opened.error();
+  const Result<Report> report = Measure(*opened, flags);
+  if (!report) return report.error();
+  if (flags.json) {
+    PrintJson(JsonOf(*report, *opened, flags));
+  } else {
+    WriteOut(TextOf(*report, *opened, flags));
+  }
   return {};
 }
 
@@ -161,6 +215,7 @@ void AddBench(CLI::App& app, Command* chosen) {
                   flags.decode);
         AddNumber(command, {"-r,--runs", "N", "Runs; medians are reported [5]"}, 1, 1000,
                   flags.runs);
+        AddFlag(command, "--image", "Time the encoding of a picture too", flags.image);
         AddJsonFlag(command, flags.json);
         SetFooter(command,
                   "TOP/s counts two operations for every weight of the layers and token. GB/s "
