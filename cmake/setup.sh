@@ -80,37 +80,6 @@ has_highway() {
     g++ -std=c++17 "$@" -E -x c++ - >/dev/null 2>&1
 }
 
-unpack_highway() {
-  # Where this system gets Debian from, as apt itself understands its sources.
-  local codename uri
-  codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
-  uri=$(apt-get indextargets --format '$(REPO_URI)' \
-    'Created-By: Packages' 'Origin: Debian' "Codename: $codename" 'Component: main' | head -n 1)
-  [ -n "$uri" ] || fail "no Debian archive among apt's sources; Highway >= 1.2 must be installed by hand"
-
-  local work=$PWD/build/deps/apt
-  rm -rf "$work" "$highway_dir"
-  mkdir -p "$work"/{sources,lists/partial,cache/archives/partial,debs}
-  cat >"$work/sources/trixie.sources" <<SOURCES
-Types: deb
-URIs: $uri
-Suites: trixie
-Components: main
-Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
-SOURCES
-  local options=(-q -o Dir::Etc::sourcelist=/dev/null -o Dir::Etc::sourceparts="$work/sources"
-    -o Dir::State::lists="$work/lists" -o Dir::Cache="$work/cache" -o APT::Sandbox::User=
-    -o Acquire::IndexTargets::deb::Translations::DefaultEnabled=false)
-  quietly apt-get "${options[@]}" update
-  (cd "$work/debs" && apt-get "${options[@]}" download libhwy-dev libhwy1t64) >>"$log" 2>&1 ||
-    fail "the download of Debian 13's libhwy-dev failed, see $PWD/$log"
-  for deb in "$work"/debs/*.deb; do
-    quietly dpkg-deb -x "$deb" "$work/root"
-  done
-  mv "$work/root" "$highway_dir"
-  rm -rf "$work"
-}
-
 if ! has_highway && ! has_highway -isystem "$highway_dir/usr/include"; then
   $lists_are_fresh || quietly as_root apt-get -q update
   lists_are_fresh=true
@@ -120,7 +89,7 @@ if ! has_highway && ! has_highway -isystem "$highway_dir/usr/include"; then
     install_packages libhwy-dev
   else
     say "Unpacking Debian 13's libhwy-dev into $highway_dir (this system has ${candidate:-none}, 1.2 is needed)"
-    unpack_highway
+    quietly cmake/unpack_debs.sh trixie "$(dpkg --print-architecture)" "$highway_dir" libhwy-dev libhwy1t64
   fi
   has_highway || has_highway -isystem "$highway_dir/usr/include" || fail "Highway >= 1.2 is still not found"
 fi

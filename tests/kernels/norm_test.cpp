@@ -86,21 +86,21 @@ TEST_CASE("RMSNorm survives activations of several hundred thousand, and zeros")
   x[77] = 3e5f;
   const std::vector<float> gain(640, 2.0f);
   std::vector<float> out(640);
-  RmsNorm(x.data(), gain.data(), 640, 1e-6f, out.data());
+  RmsNorm(x.data(), gain.data(), size_t{640}, 1e-6f, out.data());
   const double rms = RootMeanSquare(x, 1e-6);
   for (const size_t i : {size_t{0}, size_t{77}, size_t{639}}) {
     const double exact = static_cast<double>(x[i]) / rms * 2;
     CHECK(std::abs(static_cast<double>(out[i]) - exact) <= 1e-6 * std::abs(exact));
   }
   const std::vector<float> zeros(640, 0.0f);
-  RmsNorm(zeros.data(), gain.data(), 640, 1e-6f, out.data());
+  RmsNorm(zeros.data(), gain.data(), size_t{640}, 1e-6f, out.data());
   CHECK(out == zeros);
 }
 
 TEST_CASE("the epsilon is added to the mean, under the root") {
   const std::vector<float> x(32, 1e-3f), gain(32, 1.0f);
   std::vector<float> out(32);
-  RmsNorm(x.data(), gain.data(), 32, 3e-6f, out.data());
+  RmsNorm(x.data(), gain.data(), size_t{32}, 3e-6f, out.data());
   CHECK(std::abs(out[0] - 0.5f) < 1e-6f);  // 1e-3 / sqrt(1e-6 + 3e-6)
 }
 

@@ -131,6 +131,10 @@ inline Status HuggingFaceImporter::ReadConfig() {
                        "the folder holds only an adapter (adapter_config.json), expected a whole "
                        "model: merge the adapter into its base model first");
     }
+    if (config.error().code == ErrorCode::kNotFound) {
+      return MakeError(ErrorCode::kNotFound,
+                       "expected a Hugging Face checkpoint, found a folder without config.json");
+    }
     return config.error();
   }
   config_ = *std::move(config);

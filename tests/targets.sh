@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# The tests of the kernels on other instruction sets than the one this machine is best at.
+#
+#   tests/targets.sh [sse2 ssse3 sse4 avx2 neon neon_bf16 ...]      default: all of these
+#
+# The NEON ones run under qemu-user, with a cross compiler and Debian's arm64 libraries in build/targets; they need
+# Debian and root (or the packages g++-aarch64-linux-gnu and qemu-user). Run tests/run.sh first: it sets up the rest.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+highway=build/deps/highway/usr
+arm=build/targets/arm64/usr
+out=build/targets
+mkdir -p "$out"
+
+setup_arm() {
+  command -v aarch64-linux-gnu-g++ >/dev/null && command -v qemu-aarch64 >/dev/null ||
+    DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends g++-aarch64-linux-gnu qemu-user \
+      >"$out/packages.log"
+  [ -d "$arm" ] && return
+  # Highway from Debian 13 as in cmake/setup.sh; Catch2 of the compiler's own release.
+  cmake/unpack_debs.sh trixie arm64 build/targets/arm64 libhwy-dev libhwy1t64 >"$out/arm64.log"
+  cmake/unpack_debs.sh "$(. /etc/os-release && echo "$VERSION_CODENAME")" arm64 build/targets/catch2 catch2 \
+    >>"$out/arm64.log"
+  cp -r build/targets/catch2/usr/. "$arm"
+}
+
+run() {
+  local name=$1 compiler=$2 libraries=$3
+  shift 3
+  local program=$out/kernels_$name
+  printf '== %s\n' "$name"
+  for source in tests/kernels/*_test.cpp tests/support/main.cpp; do
+    echo "$compiler -std=c++20 -O2 -DNDEBUG -DHWY_SHARED_DEFINE -DHWY_WANT_AVX3_ZEN4=1" \
+      "'-DHWY_DISABLED_TARGETS=(HWY_ALL_SVE|HWY_RVV)' $* -Iinclude -I. -isystem $libraries/include" \
+      "-c $source -o $program.$(basename "$source").o"
+  done | xargs -P "$(nproc)" -I{} sh -c '{}'
+  local lib
+  lib=$(dirname "$(find "$libraries/lib" -name libhwy.so | head -n 1)")
+  "$compiler" "$program".*.o -o "$program" -L"$lib" -lCatch2 -lhwy -Wl,-rpath,"$PWD/$lib"
+  if [ "$compiler" = g++ ]; then
+    "$program"
+  else
+    qemu-aarch64 -L /usr/aarch64-linux-gnu "$program"
+  fi
+}
+
+[ $# -gt 0 ] || set -- sse2 ssse3 sse4 avx2 neon neon_bf16
+for name in "$@"; do
+  case $name in
+    sse2) run sse2 g++ "$highway" ;;
+    ssse3) run ssse3 g++ "$highway" -mssse3 ;;
+    sse4) run sse4 g++ "$highway" -msse4.2 -maes -mpclmul ;;
+    avx2) run avx2 g++ "$highway" -march=haswell -maes -mpclmul ;;
+    neon) setup_arm && run neon aarch64-linux-gnu-g++ "$arm" -march=armv8-a+crypto ;;
+    neon_bf16) setup_arm && run neon_bf16 aarch64-linux-gnu-g++ "$arm" -march=armv8.6-a+crypto+bf16+i8mm ;;
+    *) echo "targets.sh: expected sse2, ssse3, sse4, avx2, neon or neon_bf16, found $name" >&2; exit 2 ;;
+  esac
+done
