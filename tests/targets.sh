@@ -28,16 +28,18 @@ setup_arm() {
 run() {
   local name=$1 compiler=$2 libraries=$3
   shift 3
-  local program=$out/kernels_$name
+  local objects=$out/$name program=$out/$name/kernels_test
+  mkdir -p "$objects/tests/kernels" "$objects/tests/support"
   printf '== %s\n' "$name"
-  for source in tests/kernels/*_test.cpp tests/support/main.cpp; do
-    echo "$compiler -std=c++20 -O2 -DNDEBUG -DHWY_SHARED_DEFINE -DHWY_WANT_AVX3_ZEN4=1" \
-      "'-DHWY_DISABLED_TARGETS=(HWY_ALL_SVE|HWY_RVV)' $* -Iinclude -I. -isystem $libraries/include" \
-      "-c $source -o $program.$(basename "$source").o"
-  done | xargs -P "$(nproc)" -I{} sh -c '{}'
+  printf '%s\n' tests/kernels/*_test.cpp tests/support/main.cpp |
+    xargs -P "$(nproc)" -I{} "$compiler" -std=c++20 -O2 -DNDEBUG -DHWY_SHARED_DEFINE -DHWY_WANT_AVX3_ZEN4=1 \
+      '-DHWY_DISABLED_TARGETS=(HWY_ALL_SVE|HWY_RVV)' "$@" -Iinclude -I. -isystem "$libraries/include" \
+      -c {} -o "$objects/{}.o"
   local lib
   lib=$(dirname "$(find "$libraries/lib" -name libhwy.so | head -n 1)")
-  "$compiler" "$program".*.o -o "$program" -L"$lib" -lCatch2 -lhwy -Wl,-rpath,"$PWD/$lib"
+  local catch=()  # Catch2 3 is a library, 2 a header
+  [ -z "$(find "$libraries/lib" /usr/lib -name libCatch2.a -print -quit)" ] || catch=(-lCatch2)
+  "$compiler" "$objects"/tests/*/*.o -o "$program" -L"$lib" "${catch[@]}" -lhwy -Wl,-rpath,"$PWD/$lib"
   if [ "$compiler" = g++ ]; then
     "$program"
   else

@@ -25,6 +25,7 @@ struct BenchFlags {
   std::size_t prefill = 512;
   std::size_t decode = 128;
   std::size_t runs = 5;
+  std::size_t sessions = 1;
   bool image = false;
   bool json = false;
 };
@@ -75,6 +76,28 @@ double MedianOf(std::span<const BenchRun> runs, double BenchRun::*member) {
   return Median(std::move(values));
 }
 
+// Tokens per second of `sessions` sessions together, which all go through the same ids.
+Result<double> TimeTogether(const OpenedModel& opened, const BenchFlags& flags,
+                            std::span<const std::int32_t> ids) {
+  Result<std::unique_ptr<EngineSession>> first = opened.NewSession(flags.model);
+  if (!first) return first.error();
+  if (Status status = (*first)->Prefill(ids.first(flags.prefill)); !status) return status.error();
+  std::vector<std::unique_ptr<EngineSession>> sessions;
+  std::vector<EngineSession*> all;
+  for (std::size_t i = 0; i < flags.sessions; ++i) {
+    sessions.push_back((*first)->Fork());
+    all.push_back(sessions.back().get());
+  }
+  std::vector<double> seconds;
+  for (const std::int32_t id : ids.subspan(flags.prefill)) {
+    const Stopwatch watch;
+    const std::vector<std::int32_t> next(flags.sessions, id);
+    if (Status status = opened.model->DecodeTogether(all, next); !status) return status.error();
+    seconds.push_back(watch.seconds());
+  }
+  return static_cast<double>(flags.sessions) / Median(std::move(seconds));
+}
+
 // Seconds to encode a picture of the encoder's own size, so that resizing counts for nothing.
 Result<double> TimeImage(const Engine& model, std::size_t runs) {
   const auto side = static_cast<std::size_t>(model.config().vision.image);
@@ -99,7 +122,7 @@ struct Report {
   double prefill_tok_s = 0, prefill_top_s = 0;
   double first_token = 0, read_gb_s = 0;
   // What was not asked for, or needs more than one run, is not there.
-  std::optional<double> first_token_warm, decode_tok_s, decode_gb_s, image;
+  std::optional<double> first_token_warm, decode_tok_s, decode_gb_s, together_tok_s, image;
   std::string hash;
 };
 
@@ -117,6 +140,11 @@ Result<Report> Measure(const OpenedModel& opened, const BenchFlags& flags) {
     }
   }
   Report report;
+  if (flags.sessions > 1 && flags.decode > 0) {
+    const Result<double> together = TimeTogether(opened, flags, ids);
+    if (!together) return together.error();
+    report.together_tok_s = *together;
+  }
   if (flags.image) {
     const Result<double> seconds = TimeImage(model, flags.runs);
     if (!seconds) return seconds.error();
@@ -156,6 +184,8 @@ Json JsonOf(const Report& report, const OpenedModel& opened, const BenchFlags& f
           {"decode_tok_s", or_null(report.decode_tok_s)},
           {"decode_gb_s", or_null(report.decode_gb_s)},
           {"read_gb_s_limit", report.read_gb_s},
+          {"sessions", flags.sessions},
+          {"together_tok_s", or_null(report.together_tok_s)},
           {"prefill_top_s", report.prefill_top_s},
           {"first_token_s", report.first_token},
           {"first_token_warm_s", or_null(report.first_token_warm)},
@@ -184,6 +214,10 @@ std::string TextOf(const Report& report, const OpenedModel& opened, const BenchF
   text += StrCat("first token  ", Fixed(report.first_token, 3), " s in the first run");
   if (report.first_token_warm) {
     text += StrCat(", ", Fixed(*report.first_token_warm, 3), " s later");
+  }
+  if (report.together_tok_s) {
+    text += StrCat("\ntogether     ", Fixed(*report.together_tok_s, 1), " tok/s of ",
+                   flags.sessions, " sessions");
   }
   if (report.image) text += StrCat("\npicture      ", Fixed(*report.image, 2), " s");
   return text + StrCat("\nlogits       ", report.hash, "\n");
@@ -215,6 +249,8 @@ void AddBench(CLI::App& app, Command* chosen) {
                   flags.decode);
         AddNumber(command, {"-r,--runs", "N", "Runs; medians are reported [5]"}, 1, 1000,
                   flags.runs);
+        AddNumber(command, {"--sessions", "N", "Time N sessions that decode together too [1]"}, 1,
+                  1024, flags.sessions);
         AddFlag(command, "--image", "Time the encoding of a picture too", flags.image);
         AddJsonFlag(command, flags.json);
         SetFooter(command,
