@@ -1,11 +1,17 @@
-"""Writes the seeds of the fuzz targets: FOLDER/TARGET/NAME, the same bytes every time. Usage: make_seeds.py FOLDER"""
+"""Writes the seeds of the fuzz targets: FOLDER/TARGET/NAME, the same bytes every time. Usage: make_seeds.py FOLDER
+
+Beside files that are right, the wrong ones of tests/malformed are seeds, which shows them to the parsers under
+sanitizers too.
+"""
 
 import json
 import pathlib
 import struct
 import sys
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
+TESTS = pathlib.Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(TESTS / "malformed"), str(TESTS / "support")]
+import make as malformed
 import tiny_files as tiny
 
 FEW = tiny.PIECES[:4] + tiny.PIECES[-4:]  # no tokenizer takes these, but a file may hold them
@@ -115,11 +121,38 @@ def seeds():
     }
 
 
+TARGETS = {"gguf": "gguf", "blob": "blob", "sections": "blob", "image": "image", "ids": "ids"}
+FOLDER_FILES = ["config.json", "model.safetensors", "tokenizer.model", "tokenizer.json",
+                "model.safetensors.index.json"]  # kNames of hugging_face_fuzz.cpp
+LARGEST = 80_000  # a fuzzer makes inputs as long as the longest seed, and shorter ones find more
+
+
+def wrong_files():
+    """[(target, name, content)]"""
+    good = tiny.folder()
+    for name, kind, content, _ in malformed.cases():
+        if kind == "pieces":
+            kind = "blob" if name.startswith("blob") else "gguf"
+        if kind != "folder":
+            yield TARGETS[kind], name, content
+            continue
+        for place, file in enumerate(FOLDER_FILES):
+            if file in content and content[file] != good.get(file):
+                yield "hugging_face", name, bytes([place]) + content[file]
+                if file.endswith(".safetensors"):
+                    yield "safetensors", name, content[file]
+                if file.startswith("tokenizer"):
+                    yield "tokenizer_files", name, content[file]
+
+
 def main():
     root = pathlib.Path(sys.argv[1])
     for target, files in seeds().items():
         (root / target).mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
+            (root / target / name).write_bytes(content)
+    for target, name, content in wrong_files():
+        if len(content) <= LARGEST:
             (root / target / name).write_bytes(content)
 
 
