@@ -62,8 +62,8 @@ void WriteBlob(const TempFolder& folder) {
 }
 
 Model<RingModel> OpenBlob(const TempFolder& folder, LoadMode mode) {
-  Result<Model<RingModel>> model =
-      Model<RingModel>::Open(folder / "ring.lap", {.threads = 1, .load = {.mode = mode}});
+  Result<Model<RingModel>> model = Model<RingModel>::Open(
+      folder / "ring.lap", {.threads = 1, .load = {.mode = mode, .progress = {}}});
   REQUIRE(model.ok());
   return *std::move(model);
 }
