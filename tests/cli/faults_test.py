@@ -124,7 +124,7 @@ class FaultsWhileRunning(cli.ModelTest):
     def test_little_memory(self):
         limit = lambda megabytes: lambda: resource.setrlimit(resource.RLIMIT_AS, (megabytes << 20, megabytes << 20))
         found = set()
-        for megabytes in (300, 400, 500, 700, 1000, 4000):
+        for megabytes in (300, 500, 4000):  # the blob has 250
             result = subprocess.run([cli.PROGRAM, "generate", "-m", str(self.blob), "-p", "word " * 300, "-n", "2", "-t", "1"],
                                     stdin=subprocess.DEVNULL, capture_output=True, text=True, preexec_fn=limit(megabytes))
             found.add(result.returncode)
