@@ -217,7 +217,7 @@ Status Run(const InspectFlags& flags) {
     return {};
   }
   PrintWarnings(inspection.warnings);
-  WriteOut(ToText(inspection));
+  WriteOut(Harmless(ToText(inspection)));  // names and notes are the file's
   return {};
 }
 

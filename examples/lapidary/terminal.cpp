@@ -36,9 +36,16 @@ bool WriteOut(std::string_view text) {
 
 int WriteOutError() { return write_out_error; }
 
+std::string Harmless(std::string_view text) {
+  std::string result(text);
+  for (char& c : result) {
+    if ((static_cast<unsigned char>(c) < ' ' && c != '\n') || c == '\x7F') c = '?';
+  }
+  return result;
+}
+
 void PrintMessage(std::string_view message) {
-  std::string line = "lapidary: ";
-  line += message;
+  std::string line = "lapidary: " + Harmless(message);
   std::replace(line.begin(), line.end(), '\n', ' ');
   line += '\n';
   std::fwrite(line.data(), 1, line.size(), stderr);

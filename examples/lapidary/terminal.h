@@ -21,7 +21,12 @@ bool WriteOut(std::string_view text);
 // errno of the first WriteOut that failed, 0 if none did.
 int WriteOutError();
 
-// One line on standard error, "lapidary: " in front. Line breaks in the message become spaces.
+// The text with question marks for all control characters but line breaks: what comes from a file
+// must not move the cursor or set the title of a terminal.
+std::string Harmless(std::string_view text);
+
+// One line on standard error, "lapidary: " in front, harmless; line breaks in the message become
+// spaces.
 void PrintMessage(std::string_view message);
 void PrintWarnings(const std::vector<std::string>& warnings);
 

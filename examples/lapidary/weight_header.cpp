@@ -65,8 +65,10 @@ Result<Tokenizer> ReadTokenizer(const WeightHeader& header, const std::filesyste
     return MakeError(ErrorCode::kUnsupported, path.string(), " holds no vocabulary");
   }
   Result<Tokenizer> tokenizer = Tokenizer::Create(*header.vocabulary());
-  if (!tokenizer) return tokenizer;
-  if (Status status = tokenizer->Prepare(); !status) return status.error();
+  const Status status = tokenizer ? tokenizer->Prepare() : Status(tokenizer.error());
+  if (!status) {
+    return MakeError(status.error().code, path.string(), ": ", status.error().message);
+  }
   return tokenizer;
 }
 

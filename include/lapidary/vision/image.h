@@ -44,8 +44,27 @@
 #include "lapidary/vision/image_header.h"
 #include "lapidary/vision/picture.h"
 
+namespace lapidary::internal {
+
+// The most bytes that the decoder may take at once, which DecodePicture sets. The decoder unpacks
+// all data of a PNG file before it looks how many bytes the pixels need: a file of 1 x 1 pixels and
+// a megabyte could ask for a gigabyte.
+[[maybe_unused]] static thread_local std::size_t stb_most_bytes = 0;
+
+[[maybe_unused]] static void* StbAllocate(std::size_t bytes) {
+  return bytes <= stb_most_bytes ? malloc(bytes) : nullptr;
+}
+[[maybe_unused]] static void* StbReallocate(void* memory, std::size_t bytes) {
+  return bytes <= stb_most_bytes ? realloc(memory, bytes) : nullptr;
+}
+
+}  // namespace lapidary::internal
+
 #define STB_IMAGE_IMPLEMENTATION
 #define STB_IMAGE_STATIC
+#define STBI_MALLOC(bytes) StbAllocate(bytes)
+#define STBI_REALLOC(memory, bytes) StbReallocate(memory, bytes)
+#define STBI_FREE(memory) free(memory)
 #define STBI_ONLY_JPEG
 #define STBI_ONLY_PNG
 #define STBI_ONLY_BMP
@@ -64,6 +83,9 @@ namespace lapidary::internal::stb {
 #undef STB_IMAGE_STATIC
 #undef STBI_INCLUDE_STB_IMAGE_H
 #undef STBIDEF
+#undef STBI_MALLOC
+#undef STBI_REALLOC
+#undef STBI_FREE
 #undef STBI_ONLY_JPEG
 #undef STBI_ONLY_PNG
 #undef STBI_ONLY_BMP
@@ -114,7 +136,14 @@ namespace lapidary {
   const auto* const data = bytes.data();
   const int size = static_cast<int>(bytes.size());
   int width = 0, height = 0, channels = 0;
-  if (!stb::stbi_info_from_memory(data, size, &width, &height, &channels)) return wrong();
+  // Rows of 4 channels of 16 bits and a byte, filled up to blocks, in a buffer that is doubled when
+  // it is full; or all compressed data in another such buffer, or the decoder's own tables.
+  internal::stb_most_bytes = 16 * (w + 64) * (h + 64) + 2 * bytes.size() + (std::size_t{1} << 16);
+  if (!stb::stbi_info_from_memory(data, size, &width, &height, &channels)) {
+    // Only the decoder itself gives a reason.
+    free(stb::stbi_load_from_memory(data, size, &width, &height, &channels, 0));
+    return wrong();
+  }
   Result<Picture> picture = Picture::Create(w, h);
   if (!picture) return picture;
 

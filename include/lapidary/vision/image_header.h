@@ -81,10 +81,32 @@ inline Error CutShort(const char* kind, std::size_t bytes, std::string_view miss
                    " bytes end before ", missing);
 }
 
+// The tables of a DHT segment (ITU T.81, B.2.4.2): a byte, the numbers of codes of 1 to 16 bits, a
+// byte per code. There are 256 codes at most; versions of stb_image before 2.29 write beyond an
+// array if there are more.
+inline Status CheckHuffmanTables(std::span<const std::uint8_t> body) {
+  constexpr std::size_t kLengths = 16, kMostCodes = 256;
+  while (!body.empty()) {
+    std::size_t codes = 0;
+    for (std::size_t i = 1; i <= kLengths && i < body.size(); ++i) codes += body[i];
+    if (codes > kMostCodes || body.size() < 1 + kLengths + codes) {
+      return MakeError(ErrorCode::kCorrupt, "a JPEG picture with a Huffman table of ", codes,
+                       " codes: expected at most ", kMostCodes, ", all in its segment");
+    }
+    body = body.subspan(1 + kLengths + codes);
+  }
+  return {};
+}
+
 // Walks over the segments of a JPEG file (ITU T.81, annex B) to its end-of-image marker.
 inline Result<ImageHeader> InspectJpeg(std::span<const std::uint8_t> bytes) {
   constexpr std::string_view kExif("Exif\0\0", 6);
   ImageHeader header = {.kind = ImageKind::kJpeg};
+  // Encoders write up to about 20 scans. Each takes few bytes and sends the decoder over the whole
+  // picture, so that a small file of thousands would keep it busy for minutes.
+  constexpr int kMostScans = 100;
+  constexpr std::uint8_t kHuffmanTables = 0xC4, kScan = 0xDA;
+  int scans = 0;
   bool adobe = false, seen_exif = false;
   const Error cut = CutShort("JPEG", bytes.size(), "the end-of-image marker");
   std::size_t at = 2;
@@ -109,6 +131,13 @@ inline Result<ImageHeader> InspectJpeg(std::span<const std::uint8_t> bytes) {
     if (marker == 0xE1 && !seen_exif && AsText(body).starts_with(kExif)) {
       header.orientation = ExifOrientation(body.subspan(kExif.size()));
       seen_exif = true;
+    }
+    if (marker == kHuffmanTables) {
+      if (Status status = CheckHuffmanTables(body); !status) return status.error();
+    }
+    if (marker == kScan && ++scans > kMostScans) {
+      return MakeError(ErrorCode::kUnsupported, "a JPEG picture of more than ", kMostScans,
+                       " scans");
     }
     if (marker == 0xEE && AsText(body).starts_with("Adobe")) adobe = true;
     const bool frame =

@@ -232,7 +232,7 @@ inline Status Importer::ChooseConfig(const Claims& claims) {
   Warn("the embedding has ", rows, " rows, ", known_->name, " has ", config.vocabulary,
        filled ? ": the rest is filled with zeros" : ": taken as a model with another vocabulary");
   if (!filled) config.vocabulary = rows;
-  return {};
+  return CheckConfig(config);
 }
 
 // What shapes do not tell, for a model that is none of the published sizes.

@@ -168,7 +168,7 @@ inline Result<WeightFile> WeightFile::OpenBlob(InputFile file) {
     if (section.kind != SectionKind::kVocabulary) continue;
     // Read in whole now, so it may as well be checked.
     if (HashBytes(weights.Bytes(section)) != section.checksum) {
-      return MakeError(ErrorCode::kCorrupt, "section ", section.name,
+      return MakeError(ErrorCode::kCorrupt, "section ", Printable(section.name),
                        " is damaged (its checksum differs)");
     }
     if (Status status = weights.ReadVocabulary(section); !status) return status.error();
@@ -312,7 +312,7 @@ inline Status WeightFile::Verify(const ProgressCallback& progress) const {
       }
     }
     if (hash.digest() != section.checksum) {
-      return MakeError(ErrorCode::kCorrupt, path_.string(), ": section ", section.name,
+      return MakeError(ErrorCode::kCorrupt, path_.string(), ": section ", Printable(section.name),
                        " is damaged (its checksum differs)");
     }
   }
