@@ -27,6 +27,7 @@ struct InspectFlags {
   std::string file;
   std::string kv;
   std::size_t context = 0;
+  std::size_t chunk = ModelOptions().chunk;
   bool verify = false;
   bool json = false;
 };
@@ -200,8 +201,7 @@ Status Run(const InspectFlags& flags) {
     return MakeError(ErrorCode::kInvalidArgument, "--context ", flags.context,
                      ": the model has a context of at most ", most, " tokens");
   }
-  inspection.kv =
-      PlanKv(inspection.config, inspection.context, ModelOptions().chunk, KvFormatOf(flags.kv));
+  inspection.kv = PlanKv(inspection.config, inspection.context, flags.chunk, KvFormatOf(flags.kv));
 
   if (flags.verify) {
     if (header->blob() == nullptr) {
@@ -231,6 +231,9 @@ void AddInspect(CLI::App& app, Command* chosen) {
         AddNumber(command,
                   {"--context", "N", "Tokens to plan memory for [what the model was trained for]"},
                   1, 1 << 20, flags.context);
+        AddNumber(command,
+                  {"--chunk", "N", StrCat("Tokens of a step of prefill [", flags.chunk, "]")}, 1,
+                  1 << 17, flags.chunk);
         AddKvFlag(command, flags.kv);
         AddFlag(command, "--verify", "Read the whole blob and compare its checksums", flags.verify);
         AddJsonFlag(command, flags.json);

@@ -19,6 +19,7 @@ namespace {
 struct PerplexityFlags {
   ModelFlags model;
   std::string file;
+  std::size_t last = 0;  // 0: all
   bool json = false;
 };
 
@@ -42,6 +43,7 @@ Status Run(const PerplexityFlags& flags) {
   if (!session) return session.error();
 
   double total = 0;
+  std::size_t counted = 0;
   {
     ProgressMeter meter("reading", ProgressMeter::Unit::kTokens);
     const std::size_t window = (*session)->context();
@@ -53,19 +55,27 @@ Status Run(const PerplexityFlags& flags) {
       inputs.insert(inputs.end(), scored.begin(), scored.end() - 1);
       if (begin > 0) session = opened->NewSession(flags.model);
       if (!session) return session.error();
+      const std::size_t read =
+          flags.last == 0 ? 0 : inputs.size() - std::min(flags.last, inputs.size());
+      if (read > 0) {
+        const auto advance = [&](const Progress& p) { return meter({begin + p.done, ids.size()}); };
+        if (Status s = (*session)->Prefill(std::span(inputs).first(read), advance); !s) return s;
+      }
       const auto visit = [&](std::size_t i, std::span<const float> logits) {
-        total += NegativeLogLikelihood(logits, scored[i]);
-        return meter({begin + i + 1, ids.size()});
+        total += NegativeLogLikelihood(logits, scored[read + i]);
+        counted += 1;
+        return meter({begin + read + i + 1, ids.size()});
       };
-      if (Status status = (*session)->PrefillWithLogits(inputs, visit, 64); !status) return status;
+      const std::span<const std::int32_t> rest = std::span(inputs).subspan(read);
+      if (Status status = (*session)->PrefillWithLogits(rest, visit, 64); !status) return status;
     }
   }
-  const double nll = total / static_cast<double>(ids.size());
+  const double nll = total / static_cast<double>(counted);
   if (flags.json) {
-    PrintJson({{"tokens", ids.size()}, {"nll", nll}, {"perplexity", std::exp(nll)}});
+    PrintJson({{"tokens", counted}, {"nll", nll}, {"perplexity", std::exp(nll)}});
     return {};
   }
-  WriteOut(StrCat("tokens ", ids.size(), ", nll ", Fixed(nll, 5), ", perplexity ",
+  WriteOut(StrCat("tokens ", counted, ", nll ", Fixed(nll, 5), ", perplexity ",
                   Fixed(std::exp(nll), 4), "\n"));
   return {};
 }
@@ -80,6 +90,9 @@ void AddPerplexity(CLI::App& app, Command* chosen) {
         AddContextFlag(command, flags.model);
         AddText(command, {"-f,--file", "FILE", "The text (- is standard input)"}, flags.file,
                 Need::kRequired);
+        AddNumber(command,
+                  {"--last", "N", "Count only the last N tokens of each window [all of them]"}, 1,
+                  1 << 20, flags.last);
         AddJsonFlag(command, flags.json);
         SetFooter(
             command,

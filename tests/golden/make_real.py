@@ -112,12 +112,12 @@ def bf16(value):
     return torch.tensor(value, dtype=torch.float32).to(torch.bfloat16).item()
 
 
-def load_model(path):
+def load_model(path, attention="eager"):
     """The model in float32 on the dequantised weights; everything the file does not say is set."""
     with tempfile.TemporaryDirectory() as folder:
         os.symlink(path.resolve(), pathlib.Path(folder) / "model.gguf")
         model = transformers.AutoModelForCausalLM.from_pretrained(
-            folder, gguf_file="model.gguf", dtype=torch.float32, attn_implementation="eager"
+            folder, gguf_file="model.gguf", dtype=torch.float32, attn_implementation=attention
         ).eval()
     config = model.config
     expected = {

@@ -195,7 +195,9 @@ TEST_CASE("an impossible alignment is refused") {
     CAPTURE(alignment);
     GgufBuilder b = Small();
     b.Set("general.alignment", alignment);
-    Refused(b.Build());
+    // The last one is a power of two, but no offset in the file is a multiple of it.
+    const bool power = alignment == 1u << 31;
+    Says(Refused(b.Build()), power ? "is no multiple of the alignment" : "expected a power of two");
   }
   GgufBuilder b = Small();
   b.SetText("general.alignment", "32");

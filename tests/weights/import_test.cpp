@@ -206,7 +206,15 @@ TEST_CASE("an embedding without the rows behind the text is filled up") {
   internal::PackTensor(import.tensors[0], 262'144 / 16, 4, packed.data());
   CHECK(packed == Bytes(packed.size()));
 
-  // The other way round it is a model of its own, but still one of this size.
+  // The other way round, rows that no text reaches are left out.
+  const Import fewer = HollowFile(Gemma3_1B::kConfig, 262'208).Read();
+  CHECK(fewer.config == Gemma3_1B::kConfig);
+  CHECK(Warns(fewer, "the embedding has 262208 rows, Gemma 3 1B has 262144: the rest is left out"));
+  CHECK(fewer.tensors[0].rows == 262'144);
+  CHECK(fewer.tensors[0].source_rows == 262'144);
+  CHECK(fewer.tensors[0].source.size() == 262'144 * SourceRowBytes(kQ4_0Spec, 1152));
+
+  // Any other number makes a model of its own, but still one of this size.
   const Import more = HollowFile(Gemma3_27B::kConfig, 262'400).Read();
   CHECK(more.config.vocabulary == 262'400);
   CHECK(more.config.query_pre_attn_scalar == 168);

@@ -226,12 +226,19 @@ inline Status Importer::ChooseConfig(const Claims& claims) {
   const std::int32_t rows = config.vocabulary;
   config = known_->config;
   if (rows == config.vocabulary) return {};
-  // Some converters drop the rows behind the pieces of text, ids 262144 and up. Nothing ever
-  // samples or reads those, so that zeros stand in for them.
-  const bool filled = rows >= Gemma3_1B::kConfig.vocabulary && rows < config.vocabulary;
-  Warn("the embedding has ", rows, " rows, ", known_->name, " has ", config.vocabulary,
-       filled ? ": the rest is filled with zeros" : ": taken as a model with another vocabulary");
-  if (!filled) config.vocabulary = rows;
+  // Rows behind the pieces of text, ids 262144 and up, belong to no text: nothing ever samples or
+  // reads them. Some converters drop those of the larger sizes, some tools fill the smaller ones up
+  // to a multiple of 64.
+  const std::int32_t text = Gemma3_1B::kConfig.vocabulary;
+  const std::int32_t most = Gemma3_4B::kConfig.vocabulary;
+  const char* what = ": taken as a model with another vocabulary";
+  if (rows >= text && rows <= most) {
+    what = rows < config.vocabulary ? ": the rest is filled with zeros" : ": the rest is left out";
+  } else {
+    config.vocabulary = rows;
+  }
+  Warn("the embedding has ", rows, " rows, ", known_->name, " has ", known_->config.vocabulary,
+       what);
   return CheckConfig(config);
 }
 
@@ -391,6 +398,10 @@ inline Status Importer::Add(const Wanted& wanted) {
         ", found ", tensor.ShapeText());
   }
   out.source_rows = out.transposed ? out.rows : static_cast<std::size_t>(rows);
+  if (padded && out.source_rows > out.rows) {
+    out.source = out.source.first(out.source.size() / out.source_rows * out.rows);
+    out.source_rows = out.rows;
+  }
   import.tensors.push_back(std::move(out));
   return {};
 }
