@@ -134,7 +134,7 @@ void DecodeWith(benchmark::State& state, Format format, Shape shape, Cols cols) 
       if constexpr (std::is_same_v<Cols, std::size_t>) {
         target::MatMulPair(w, pair, input.x, 0, 1, Precision::kExact, room, c);
       } else {
-        const std::uint8_t* const panels[2] = {w.panel(2 * pair), w.panel(2 * pair + 1)};
+        const target::PanelPair panels(w, 2 * pair, 2 * pair + 1);
         target::matmul::QuantRow<Format::kQ4_0>(panels, cols, input.x, 0, c);
       }
       benchmark::DoNotOptimize(c[0]);

@@ -12,6 +12,7 @@
 #include "images.h"
 #include "json_out.h"
 #include "lapidary/generate/engine.h"
+#include "lapidary/generate/speculation.h"
 #include "lapidary/text/chat_template.h"
 #include "model_flags.h"
 #include "sampling_flags.h"
@@ -30,6 +31,8 @@ struct GenerateFlags {
   std::size_t tokens = 64;
   SamplingFlags sampling;
   std::vector<std::string> stop;
+  bool lookup = false;
+  std::optional<std::string> draft;  // a file
   bool json = false;
 };
 
@@ -50,6 +53,19 @@ Result<Prompt> MakePrompt(const GenerateFlags& flags, const Engine& model) {
   return Prompt{builder.Take(), *images};
 }
 
+// Who guesses how the text goes on, if anybody.
+Result<GuessCallback> GuessOf(const GenerateFlags& flags) {
+  if (flags.lookup) return GuessCallback(PromptLookup());
+  if (!flags.draft) return GuessCallback();
+  ModelFlags draft = flags.model;
+  draft.path = *flags.draft;
+  const Result<OpenedModel> opened = OpenModelOf(draft, /*needs_text=*/false);
+  if (!opened) return opened.error();
+  Result<std::unique_ptr<EngineSession>> session = opened->NewSession(draft);
+  if (!session) return session.error();
+  return DraftOf(std::shared_ptr<EngineSession>(*std::move(session)));
+}
+
 Status Run(const GenerateFlags& flags) {
   CatchInterrupts();
   const Result<OpenedModel> opened = OpenModelOf(flags.model);
@@ -66,6 +82,9 @@ Status Run(const GenerateFlags& flags) {
   options.max_tokens = flags.tokens;
   options.sampling = flags.sampling.options();
   options.stop_strings = flags.stop;
+  Result<GuessCallback> guess = GuessOf(flags);
+  if (!guess) return guess.error();
+  options.guess = *std::move(guess);
   options.prefill_progress = [&](const Progress& progress) {
     const bool go_on = (*meter)(progress);
     if (progress.done == progress.total) meter.reset();
@@ -96,9 +115,11 @@ Status Run(const GenerateFlags& flags) {
              {"prompt_tokens", result->prompt_tokens},
              {"tokens", result->ids.size()},
              {"prefill_tok_s", speed.prefill},
-             {"decode_tok_s", speed.decode_gb_s ? Json(speed.decode) : Json()},
+             {"decode_tok_s", speed.decode > 0 ? Json(speed.decode) : Json()},
              {"decode_gb_s", or_null(speed.decode_gb_s)},
              {"read_gb_s_limit", or_null(speed.read_gb_s)},
+             {"guesses", result->guesses},
+             {"guesses_true", result->guesses_true},
              {"first_token_s", result->prefill_seconds},
              {"load_s", opened->load_seconds},
              {"model", NameOf(model.config())},
@@ -130,6 +151,15 @@ void AddGenerate(CLI::App& app, Command* chosen) {
         AddSamplingFlags(command, flags.sampling);
         AddTexts(command, {"--stop", "TEXT", "End before this text; may be given several times"},
                  flags.stop);
+        CLI::App& guesses =
+            *command.add_option_group("Guesses",
+                                      "Compute several tokens at a time, as far as they are "
+                                      "guessed right. The text stays the same.");
+        AddFlag(guesses, "--lookup", "Guess by what followed the last tokens earlier in the text",
+                flags.lookup);
+        AddText(guesses, {"--draft", "FILE", "Guess by a smaller model with the same vocabulary"},
+                flags.draft);
+        guesses.require_option(0, 1);
         AddJsonFlag(command, flags.json);
         SetFooter(command,
                   "Only the new text goes to standard output. The last line on standard error: "

@@ -30,7 +30,10 @@ Speed::Speed(const GenerateResult& result, std::size_t position, const Engine& m
   // Prefill gives the first token.
   const std::size_t steps = result.ids.size() - 1;
   decode = static_cast<double>(steps) / result.decode_seconds;
-  decode_gb_s = 1e-9 * decode * DecodeBytes(model.file(), position - steps, steps);
+  if (result.guesses != 0) return;
+  decode_gb_s = 1e-9 * decode *
+                DecodeBytes(model.file(), position - steps, steps,
+                            result.all_logits ? HeadUse::kLogits : HeadUse::kBest);
   const Result<double> read = MeasureReadBandwidth(model.threads(), 3);
   if (read) read_gb_s = 1e-9 * *read;
 }
@@ -40,13 +43,14 @@ std::string SpeedLine(const GenerateResult& result, const Speed& speed, const En
   std::string line =
       StrCat(result.prompt_tokens, " + ", result.ids.size(), " tokens (",
              StopReasonName(result.reason), ") | prefill ", Fixed(speed.prefill, 1), " tok/s");
-  if (speed.decode_gb_s) {
-    line += StrCat(" | decode ", Fixed(speed.decode, 1), " tok/s, ", Fixed(*speed.decode_gb_s, 1),
-                   " GB/s");
-  }
+  if (speed.decode > 0) line += StrCat(" | decode ", Fixed(speed.decode, 1), " tok/s");
+  if (speed.decode_gb_s) line += StrCat(", ", Fixed(*speed.decode_gb_s, 1), " GB/s");
   if (speed.read_gb_s) {
     line += StrCat(" = ", Fixed(100 * *speed.decode_gb_s / *speed.read_gb_s, 0), " % of ",
                    Fixed(*speed.read_gb_s, 1), " GB/s");
+  }
+  if (result.guesses != 0) {
+    line += StrCat(", ", result.guesses_true, " of ", result.guesses, " guesses true");
   }
   return line + StrCat(" | ", model.target(), ", ", model.threads(),
                        model.threads() == 1 ? " thread" : " threads", " | logits ", hash, "\n");

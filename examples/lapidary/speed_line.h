@@ -15,7 +15,8 @@ const char* StopReasonName(StopReason reason);
 // Tokens per second and what that takes from the memory.
 struct Speed {
   double prefill = 0, decode = 0;
-  // Nothing if no step was decoded, or if there was no memory left to measure with.
+  // Nothing if no step was decoded, if steps were of several tokens (guesses), or if there was no
+  // memory left to measure with.
   std::optional<double> decode_gb_s, read_gb_s;
 
   // `position`: tokens in the session behind the generation. Reads memory for some 0.2 s.

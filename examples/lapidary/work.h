@@ -8,20 +8,31 @@
 #include <string_view>
 
 #include "lapidary/config/config.h"
+#include "lapidary/weights/quant.h"
 #include "lapidary/weights/weight_file.h"
 
 namespace lapidary::cli {
+
+// What a decode step takes from the output head.
+enum class HeadUse {
+  kLogits,  // all of it
+  kBest,  // of an embedding in two planes, little more than the high bits: the rest is not counted
+};
 
 // Bytes that a decode step reads, as the mean over `steps` steps of which the first appends
 // position `first`: every matrix of the layers once, the embedding once (it is the output head; the
 // row that it gives to the input does not count), and the keys and values that the new token sees.
 // Norm gains and activations are a thousandth of that and left out.
-inline double DecodeBytes(const WeightFile& file, std::size_t first, std::size_t steps) {
+inline double DecodeBytes(const WeightFile& file, std::size_t first, std::size_t steps,
+                          HeadUse head) {
   double bytes = 0;
   for (const Section& section : file.sections()) {
     const std::string_view name = section.name;
     if (section.kind != SectionKind::kMatrix) continue;
-    if (name == "embedding" || name.starts_with("layers.")) {
+    if (name == "embedding" && head == HeadUse::kBest) {
+      const std::size_t units = SpecOf(section.format).units_bytes(section.cols);
+      bytes += static_cast<double>(CountPanels(section.rows) * units);
+    } else if (name == "embedding" || name.starts_with("layers.")) {
       bytes += static_cast<double>(section.bytes);
     }
   }

@@ -30,6 +30,7 @@
 #include "lapidary/generate/generate-inl.h"
 #include "lapidary/generate/likelihood-inl.h"
 #include "lapidary/generate/sampler-inl.h"
+#include "lapidary/generate/speculation.h"
 #include "lapidary/model/model-inl.h"
 
 namespace lapidary {

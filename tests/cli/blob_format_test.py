@@ -17,7 +17,7 @@ GOLDEN = pathlib.Path(__file__).resolve().parent.parent / "golden" / "quant.json
 FORMATS = {
     0: ("F32", 2, 128), 1: ("F16", 2, 64), 30: ("BF16", 2, 64),
     2: ("Q4_0", 64, 576, 4, 32, 8), 3: ("Q4_1", 64, 640, 4, 32, 0), 6: ("Q5_0", 64, 704, 5, 32, 16),
-    7: ("Q5_1", 64, 768, 5, 32, 0), 8: ("Q8_0", 64, 1088, 8, 32, 128), 20: ("IQ4_NL", 64, 576, 4, 32, 128),
+    7: ("Q5_1", 64, 768, 5, 32, 0), 8: ("Q8_0", 64, 1088, 8, 32, 128), 1008: ("Q8_0/2", 64, 576, 8, 32, 128), 20: ("IQ4_NL", 64, 576, 4, 32, 128),
     10: ("Q2_K", 256, 1344, 2, 16, 0), 11: ("Q3_K", 256, 1856, 3, 16, 4), 12: ("Q4_K", 256, 2368, 4, 32, 0),
     13: ("Q5_K", 256, 2880, 5, 32, 0), 14: ("Q6_K", 256, 3392, 6, 16, 32), 23: ("IQ4_XS", 256, 2240, 4, 32, 128),
 }
@@ -90,7 +90,13 @@ class Blob:
                 scale = d * (byte - 256 if byte > 127 else byte)
             if has_min:
                 low, slabs = dmin * self.data[at + 16 * groups], slabs + 16 * groups
-        code = self.code(slabs + c // 32 * bits * 64, bits, r, c % 32)
+        if kind == "Q8_0/2":
+            panels = -(-section["rows"] // 16)
+            low_slabs = section["offset"] + units * (panels * unit_bytes + row // 16 * 512)
+            code = (16 * self.code(slabs + c // 32 * 256, 4, r, c % 32)
+                    + self.code(low_slabs + col // 32 * 256, 4, r, c % 32))
+        else:
+            code = self.code(slabs + c // 32 * bits * 64, bits, r, c % 32)
         return scale * ((CODEBOOK[code] if kind.startswith("IQ") else code) - zero) - low
 
     def code(self, slab, bits, r, column):
@@ -114,7 +120,8 @@ class Blob:
 
 WIDTH, FF, HEAD, VOCABULARY = 256, 256, 32, 20  # one head; 20 rows fill no panel
 LAYERS = [("Q2_K", "Q3_K", "Q4_K", "Q5_1", "Q5_K", "Q6_K", "IQ4_XS"),
-          ("F16", "BF16", "Q4_0", "IQ4_NL", "Q4_1", "Q5_0", "Q8_0")]
+          ("F16", "BF16", "Q4_0", "IQ4_NL", "Q4_1", "Q5_0", "Q8_0"),
+          ("F32",) * 7]
 PARTS = [("q", "attn_q", HEAD, WIDTH), ("k", "attn_k", HEAD, WIDTH), ("v", "attn_v", HEAD, WIDTH),
          ("attention_out", "attn_output", WIDTH, HEAD),  # 32 columns fill no unit of 64
          ("gate", "ffn_gate", FF, WIDTH), ("up", "ffn_up", FF, WIDTH), ("down", "ffn_down", WIDTH, FF)]
@@ -165,13 +172,13 @@ class BlobFormat(unittest.TestCase):
         golden = {name: Golden(entry) for name, entry in json.loads(GOLDEN.read_text()).items()}
         cls.expected, matrices = {}, []
 
-        def add(name, source, kind, rows, cols):
+        def add(name, source, kind, rows, cols, packed=None):
             block = 256 if FORMATS[NUMBERS[kind]][1] == 256 else 32
             made = [golden[kind].row(row, cols, block) for row in range(rows)]
-            cls.expected[name] = (kind, [values for _, values in made])
+            cls.expected[name] = (packed or kind, [values for _, values in made])
             matrices.append((source + ".weight", kind, [content for content, _ in made], cols))
 
-        add("embedding", "token_embd", "F32", VOCABULARY, WIDTH)
+        add("embedding", "token_embd", "Q8_0", VOCABULARY, WIDTH, packed="Q8_0/2")
         vectors = [("output_norm.weight", [i / 8 for i in range(WIDTH)])]
         for layer, kinds in enumerate(LAYERS):
             for kind, (name, source, rows, cols) in zip(kinds, PARTS):
@@ -188,7 +195,7 @@ class BlobFormat(unittest.TestCase):
 
     def test_header(self):
         config = self.blob.config
-        for name, value in {"layers": 2, "width": WIDTH, "ff_width": FF, "heads": 1, "kv_heads": 1, "head_dim": HEAD,
+        for name, value in {"layers": len(LAYERS), "width": WIDTH, "ff_width": FF, "heads": 1, "kv_heads": 1, "head_dim": HEAD,
                             "window": 16, "context": 64, "vocabulary": VOCABULARY, "global_every": 6,
                             "query_pre_attn_scalar": HEAD}.items():
             self.assertEqual(config[name], value, name)
@@ -205,7 +212,7 @@ class BlobFormat(unittest.TestCase):
         self.assertEqual(pieces[4], ("\u2581a".encode(), -4.0, 1))
 
     def test_matrices_of_every_format(self):
-        self.assertEqual(sorted(kind for kind, _ in self.expected.values()), sorted(NUMBERS))
+        self.assertEqual({kind for kind, _ in self.expected.values()}, set(NUMBERS))
         for name, (kind, rows) in self.expected.items():
             with self.subTest(name=name, kind=kind):
                 self.assertEqual(FORMATS[self.blob.sections[name]["format"]][0], kind)

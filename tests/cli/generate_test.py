@@ -64,6 +64,21 @@ class Generate(cli.ModelTest):
         penalised = self.generate("-p", PROMPT, "-n", 48, "--repeat-penalty", 1.3)["ids"]
         self.assertGreater(len(set(penalised)), len(set(plain)))
 
+    def test_guesses_change_no_text(self):
+        prompt = "One, two, three, four, five, six, seven. One, two, three, four,"
+        for sampling in ([], ["--temp", 0.8, "--top-k", 40, "--seed", 3]):
+            plain = self.generate("-p", prompt, "-n", 60, *sampling)
+            self.assertEqual(plain["guesses"], 0)
+            for guess in (["--lookup"], ["--draft", self.blob]):
+                found = self.generate("-p", prompt, "-n", 60, *sampling, *guess)
+                self.assertEqual(found["ids"], plain["ids"])
+                self.assertEqual(found["logits_hash"], plain["logits_hash"])
+                self.assertGreater(found["guesses"], 0)
+        result = cli.run("generate", "-m", self.blob, "-p", prompt, "--lookup")
+        self.assertRegex(result.stderr.splitlines()[-1],
+                         r"\| decode [\d.]+ tok/s, \d+ of \d+ guesses true \|")
+        cli.run("generate", "-m", self.blob, "-p", "x", "--lookup", "--draft", self.blob, status=2)
+
     def test_stop_strings(self):
         result = self.generate("-p", PROMPT, "--stop", "nowhere", "--stop", "y of Fr")
         self.assertEqual(result["text"], " the capital of the countr")

@@ -198,6 +198,37 @@ TEST_CASE("equal seeds give equal draws") {
   }
 }
 
+TEST_CASE("the best tokens are enough, and give the same draws as all of them") {
+  std::mt19937 random(6);
+  for (const size_t size : {30, 1000}) {
+    std::vector<float> logits = UniformVector(random, size, 3);
+    // Equal ones, also at the border of the best.
+    for (size_t i = 0; i + 1 < size; i += 3) logits[i] = logits[i + 1];
+    std::vector<TokenLogit> order;
+    for (size_t i = 0; i < size; ++i) order.push_back({static_cast<int32_t>(i), logits[i]});
+    std::sort(order.begin(), order.end(),
+              [](const TokenLogit& a, const TokenLogit& b) { return MoreLikely(a, b); });
+    for (const SamplingOptions& options :
+         {SamplingOptions{}, SamplingOptions{.temperature = 1, .top_k = 1},
+          SamplingOptions{.temperature = 0.7f, .top_k = 40, .top_p = 0.9f, .min_p = 0.05f},
+          SamplingOptions{.temperature = 2, .top_k = 256},
+          SamplingOptions{.temperature = 1e-3f, .top_k = 20}}) {
+      Sampler all(options), some(options);
+      REQUIRE(some.wanted() > 0);
+      const std::span<const TokenLogit> best(order.data(), std::min(size, some.wanted()));
+      for (int i = 0; i < 200; ++i) REQUIRE(some.SampleBest(best) == all.Sample(logits, {}));
+    }
+  }
+  CHECK(Sampler(SamplingOptions{}).wanted() == 1);
+  for (const SamplingOptions& options :
+       {SamplingOptions{.temperature = 1}, SamplingOptions{.temperature = 1, .top_k = 1000},
+        SamplingOptions{.temperature = 1, .top_p = 0.9f},
+        SamplingOptions{.repetition_penalty = 1.1f}}) {
+    CHECK(Sampler(options).wanted() == 0);
+  }
+  CHECK(Sampler(SamplingOptions{}, {{3, 1}}).wanted() == 0);
+}
+
 TEST_CASE("the repetition penalty changes each token once, towards less likely") {
   Sampler sampler(SamplingOptions{.repetition_penalty = 2});
   // Positive logits are divided, negative ones multiplied; a token that came three times is

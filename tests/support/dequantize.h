@@ -53,6 +53,7 @@ constexpr HalvesOfBlock HalvesOf(Format format) {
     case Format::kQ4_0:
     case Format::kQ5_0:
     case Format::kQ8_0:
+    case Format::kQ8_0Planes:
     case Format::kIQ4_NL:
     case Format::kIQ4_XS:
       return {0, -1};
@@ -84,6 +85,7 @@ inline void DequantizeBlock(Format format, const std::uint8_t* b, float* y) {
       *y = BrainToFloat(b);
       break;
     case Format::kQ8_0:
+    case Format::kQ8_0Planes:
       for (int i = 0; i < 32; ++i)
         y[i] = HalfToFloat(b) * static_cast<float>(static_cast<std::int8_t>(b[2 + i]));
       break;

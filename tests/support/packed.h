@@ -24,6 +24,8 @@ class Packed {
       : matrix{format, rows, cols, nullptr}, values_(Dequantize(format, source)) {
     memory_ = *AlignedBuffer::Allocate(matrix.bytes(), "a packed matrix");
     PackPanels(format, source, rows, cols, 0, matrix.panels(), memory_.data());
+    PackPanels(format, source, rows, cols, 0, matrix.panels(),
+               memory_.data() + matrix.panels() * SpecOf(format).units_bytes(cols), Plane::kLow);
     matrix.data = memory_.data();
   }
 

@@ -33,6 +33,13 @@ inline int SlabCode(int bits, const std::uint8_t* slab, std::size_t r, std::size
   return code;
 }
 
+// The same where the lowest bits of the codes are in a slab of their own.
+inline int SlabCode(const QuantSpec& spec, const std::uint8_t* slab, const std::uint8_t* low,
+                    std::size_t r, std::size_t i) {
+  const int high = SlabCode(spec.bits - spec.low_bits, slab, r, i);
+  return spec.low_bits == 0 ? high : high << spec.low_bits | SlabCode(spec.low_bits, low, r, i);
+}
+
 // The value at (row, col); both may lie in the padding.
 inline float PanelValue(const PackedMatrix& matrix, std::size_t row, std::size_t col) {
   const QuantSpec& spec = SpecOf(matrix.format);
@@ -75,8 +82,11 @@ inline float PanelValue(const PackedMatrix& matrix, std::size_t row, std::size_t
       slabs += 16 * groups;
     }
   }
-  const std::uint8_t* slab = slabs + i / 32 * static_cast<std::size_t>(64 * spec.bits);
-  const int code = SlabCode(spec.bits, slab, r, i % 32);
+  const std::uint8_t* slab =
+      slabs + i / 32 * static_cast<std::size_t>(64 * (spec.bits - spec.low_bits));
+  const std::uint8_t* low =
+      matrix.low(row / 16) + col / 32 * static_cast<std::size_t>(64 * spec.low_bits);
+  const int code = SlabCode(spec, slab, low, r, i % 32);
   if (spec.has_codebook) return scale * static_cast<float>(kNonLinear[code]);
   return scale * static_cast<float>(code - spec.zero) - min;
 }

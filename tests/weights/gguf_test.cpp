@@ -269,7 +269,8 @@ TEST_CASE("damaged files never do harm") {
     ++good;
     for (const internal::PackSlice& slice : internal::CutIntoSlices(import->tensors)) {
       Bytes packed(slice.bytes);
-      internal::PackTensor(import->tensors[slice.tensor], slice.first, slice.count, packed.data());
+      internal::PackTensor(import->tensors[slice.tensor], slice.first, slice.count, packed.data(),
+                           slice.plane);
     }
   }
   CHECK(good > 0);

@@ -431,7 +431,7 @@ TEST_CASE("a converted folder holds gains, turned projections and the same value
     CHECK(projection->format == Format::kBF16);
     const Format expected[] = {Format::kBF16, Format::kBF16, Format::kQ8_0, Format::kQ4_0};
     CHECK(down->format == expected[static_cast<int>(type)]);
-    CHECK(embedding->format == (type >= WeightType::kQ8 ? Format::kQ8_0 : Format::kBF16));
+    CHECK(embedding->format == (type >= WeightType::kQ8 ? Format::kQ8_0Planes : Format::kBF16));
     std::size_t wrong = 0;
     for (std::size_t r = 0; r < 96; ++r) {
       for (std::size_t c = 0; c < 48; ++c) {

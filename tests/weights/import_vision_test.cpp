@@ -236,7 +236,7 @@ TEST_CASE("quantised weights can only be kept") {
   const Result<WeightFile> file = WeightFile::Open(folder / "q4.lap");
   REQUIRE(file);
   CHECK(file->Matrix("layers.0.q", 128, 96)->format == Format::kQ4_0);
-  CHECK(file->Matrix("embedding", 37, 96)->format == Format::kQ8_0);
+  CHECK(file->Matrix("embedding", 37, 96)->format == Format::kQ8_0Planes);
 }
 
 }  // namespace

@@ -47,10 +47,7 @@ Status GenerateBatch(const Model<M>& model, std::span<const Prompt> prompts,
   bool wanted = true;
   // Chooses a token; false once the text is complete, and then it has been handed out.
   const auto advance = [&](Text& text) {
-    const Session<M>& session = text.session;
-    const auto id = text.generation.Next(session.logits(), session.ids(),
-                                         session.position() == session.context());
-    if (id) {
+    if (const auto id = text.generation.Next(text.session)) {
       text.next = *id;
       return true;
     }

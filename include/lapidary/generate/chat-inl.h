@@ -117,6 +117,7 @@ class Chat {
     const Stopwatch watch;
     const Result<size_t> kept = session_.PrefillReusing(prompt, CancellableProgress(options));
     if (!kept) return kept.error();
+    if (auto generation = StartGeneration(model_, options, {})) generation->Prepare(session_);
     const double prefill_seconds = watch.seconds();
     Result<GenerateResult> reply = Continue(model_, session_, options, on_text);
     if (!reply) return reply;

@@ -37,7 +37,9 @@ class EngineSessionOf final : public EngineSession {
   size_t position() const override { return session_.position(); }
   size_t context() const override { return session_.context(); }
   std::span<const int32_t> ids() const override { return session_.ids(); }
+  bool has_logits() const override { return session_.has_logits(); }
   std::span<const float> logits() const override { return session_.logits(); }
+  std::span<const TokenLogit> Best(size_t count) const override { return session_.Best(count); }
   const KvPlan& memory_plan() const override { return session_.memory_plan(); }
 
   Status Prefill(const PromptView& prompt, const ProgressCallback& progress) override {
@@ -54,6 +56,10 @@ class EngineSessionOf final : public EngineSession {
   Status PrefillWithHidden(const PromptView& prompt, const RowVisitor& visit) override {
     return session_.PrefillWithHidden(prompt, visit);
   }
+  Status Append(int32_t id, std::span<const int32_t> guesses) override {
+    return session_.Append(id, guesses);
+  }
+  bool Guessed(int32_t id) const override { return session_.Guessed(id); }
   Result<std::span<const float>> Decode(int32_t id) override { return session_.Decode(id); }
   size_t CommonPrefix(const PromptView& prompt) const override {
     return session_.CommonPrefix(prompt);

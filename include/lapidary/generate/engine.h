@@ -25,6 +25,7 @@
 #include "lapidary/generate/options.h"
 #include "lapidary/model/kv_cache.h"
 #include "lapidary/model/options.h"
+#include "lapidary/model/token_logit.h"
 #include "lapidary/text/chat_template.h"
 #include "lapidary/text/prompt.h"
 #include "lapidary/text/tokenizer.h"
@@ -44,7 +45,9 @@ class EngineSession {
   virtual std::size_t position() const = 0;
   virtual std::size_t context() const = 0;
   virtual std::span<const std::int32_t> ids() const = 0;
+  virtual bool has_logits() const = 0;
   virtual std::span<const float> logits() const = 0;
+  virtual std::span<const TokenLogit> Best(std::size_t count) const = 0;
   virtual const KvPlan& memory_plan() const = 0;
 
   virtual Status Prefill(const PromptView& prompt, const ProgressCallback& progress = {}) = 0;
@@ -53,6 +56,8 @@ class EngineSession {
   virtual Status PrefillWithLogits(const PromptView& prompt, const RowVisitor& visit,
                                    std::size_t rows = 64) = 0;
   virtual Status PrefillWithHidden(const PromptView& prompt, const RowVisitor& visit) = 0;
+  virtual Status Append(std::int32_t id, std::span<const std::int32_t> guesses = {}) = 0;
+  virtual bool Guessed(std::int32_t id) const = 0;
   virtual Result<std::span<const float>> Decode(std::int32_t id) = 0;
   virtual std::size_t CommonPrefix(const PromptView& prompt) const = 0;
   virtual std::size_t Rewind(std::size_t position) = 0;

@@ -14,12 +14,14 @@
 #include <span>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "lapidary/base/progress.h"
 #include "lapidary/base/result.h"
 #include "lapidary/generate/likelihood-inl.h"
 #include "lapidary/generate/options.h"
 #include "lapidary/generate/sampler-inl.h"
+#include "lapidary/generate/speculation.h"
 #include "lapidary/generate/stop_strings.h"
 #include "lapidary/model/model-inl.h"
 #include "lapidary/text/prompt.h"
@@ -48,26 +50,37 @@ class Generation {
         choices_(choices),
         on_text_(std::move(on_text)),
         sampler_(options.sampling, options.logit_bias),
-        stops_(options.stop_strings) {}
+        wanted_best_(options.log_probabilities != 0 ? 0 : sampler_.wanted()),
+        stops_(options.stop_strings) {
+    result_.all_logits = wanted_best_ == 0;
+  }
 
-  // Chooses the next token. `logits` are those behind `history`; is_full says that the session can
-  // not take another token. Nothing once the text is complete; the id is for Session::Decode.
-  std::optional<int32_t> Next(std::span<const float> logits, std::span<const int32_t> history,
-                              bool is_full) {
+  // Makes the session compute what Next will ask for, and whoever guesses read the text so far:
+  // part of reading the prompt.
+  template <ModelSpec M>
+  void Prepare(const Session<M>& session) const {
+    if (options_.max_tokens == 0) return;
+    wanted_best_ == 0 ? void(session.logits()) : void(session.Best(wanted_best_));
+    if (options_.guess) options_.guess(session.ids(), 0);
+  }
+
+  // Chooses the token behind those of the session. Nothing once the text is complete; the id is to
+  // be appended to the session.
+  template <ModelSpec M>
+  std::optional<int32_t> Next(const Session<M>& session) {
     if (options_.max_tokens == 0) return std::nullopt;
     if (options_.cancel.stop_requested()) return End(StopReason::kCancelled);
-    const int32_t id = sampler_.Sample(logits.first(choices_), history);
-    result_.ids.push_back(id);
-    if (options_.log_probabilities != 0) {
-      result_.choices.push_back(ChoiceOf(logits, choices_, id, options_.log_probabilities));
+    int32_t id;
+    if (wanted_best_ != 0) {
+      id = sampler_.SampleBest(session.Best(wanted_best_));
+    } else {
+      const std::span<const float> logits = session.logits();
+      id = sampler_.Sample(logits.first(choices_), session.ids());
+      if (options_.log_probabilities != 0) {
+        result_.choices.push_back(ChoiceOf(logits, choices_, id, options_.log_probabilities));
+      }
     }
-    if (options_.stop_at_end && IsEnd(tokenizer_, id)) return End(StopReason::kEnd);
-    Show(stops_.Push(characters_.Push(tokenizer_.TokenText(id))));
-    if (stops_.stopped()) return End(StopReason::kStopString);
-    if (!wanted_) return End(StopReason::kCancelled);
-    if (result_.ids.size() == options_.max_tokens) return std::nullopt;
-    if (is_full) return End(StopReason::kContextFull);
-    return id;
+    return Accept(id, session.position() == session.context());
   }
 
   // The text so far, and what was held back of it.
@@ -80,6 +93,17 @@ class Generation {
   }
 
  private:
+  std::optional<int32_t> Accept(int32_t id, bool is_full) {
+    result_.ids.push_back(id);
+    if (options_.stop_at_end && IsEnd(tokenizer_, id)) return End(StopReason::kEnd);
+    Show(stops_.Push(characters_.Push(tokenizer_.TokenText(id))));
+    if (stops_.stopped()) return End(StopReason::kStopString);
+    if (!wanted_) return End(StopReason::kCancelled);
+    if (result_.ids.size() == options_.max_tokens) return std::nullopt;
+    if (is_full) return End(StopReason::kContextFull);
+    return id;
+  }
+
   std::nullopt_t End(StopReason reason) {
     result_.reason = reason;
     return std::nullopt;
@@ -96,6 +120,7 @@ class Generation {
   size_t choices_;
   TextCallback on_text_;
   Sampler sampler_;
+  size_t wanted_best_;  // tokens that the sampler needs to see; 0: all logits
   Utf8Stream characters_;
   StopStrings stops_;
   bool wanted_ = true;
@@ -147,18 +172,29 @@ class Stopwatch {
 template <ModelSpec M>
 Result<GenerateResult> Continue(const Model<M>& model, Session<M>& session,
                                 const GenerateOptions& options, const TextCallback& on_text = {}) {
-  if (session.logits().empty()) {
+  if (!session.has_logits()) {
     return MakeError(ErrorCode::kInvalidArgument, "the session has no logits to go on from");
   }
   Result<Generation> generation = StartGeneration(model, options, on_text);
   if (!generation) return generation.error();
+  generation->Prepare(session);
   const Stopwatch watch;
-  while (const auto id = generation->Next(session.logits(), session.ids(),
-                                          session.position() == session.context())) {
-    if (auto logits = session.Decode(*id); !logits) return logits.error();
+  Speculation speculation(options.guess);
+  while (const auto id = generation->Next(session)) {
+    std::vector<int32_t> guesses;
+    if (session.Guessed(*id)) {
+      speculation.CameTrue();
+    } else if (options.guess) {
+      std::vector<int32_t> ids(session.ids().begin(), session.ids().end());
+      ids.push_back(*id);
+      guesses = speculation.NextRound(ids, watch.seconds());
+    }
+    if (Status status = session.Append(*id, guesses); !status) return status.error();
   }
   GenerateResult result = generation->Finish();
   result.decode_seconds = watch.seconds();
+  result.guesses = speculation.guesses();
+  result.guesses_true = speculation.guesses_true();
   return result;
 }
 
@@ -168,11 +204,13 @@ template <ModelSpec M>
 Result<GenerateResult> Generate(const Model<M>& model, Session<M>& session,
                                 const PromptView& prompt, const GenerateOptions& options,
                                 const TextCallback& on_text = {}) {
-  if (auto checked = StartGeneration(model, options, {}); !checked) return checked.error();
+  const Result<Generation> generation = StartGeneration(model, options, {});
+  if (!generation) return generation.error();
   const Stopwatch watch;
   if (Status status = session.Prefill(prompt, CancellableProgress(options)); !status) {
     return status.error();
   }
+  generation->Prepare(session);
   const double prefill_seconds = watch.seconds();
   Result<GenerateResult> result = Continue(model, session, options, on_text);
   if (!result) return result;

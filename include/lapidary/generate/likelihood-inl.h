@@ -76,7 +76,7 @@ inline TokenChoice ChoiceOf(std::span<const float> logits, size_t choices, int32
 // no logits, and those of Session::Prefill, with nothing changed; kOutOfMemory.
 template <ModelSpec M>
 Result<Likelihood> Score(Session<M>& session, std::span<const int32_t> continuation) {
-  if (session.logits().empty()) {
+  if (!session.has_logits()) {
     return MakeError(ErrorCode::kInvalidArgument, "the session has no logits to score with");
   }
   Likelihood likelihood;

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <stop_token>
 #include <string>
 #include <string_view>
@@ -33,6 +34,11 @@ struct SamplingOptions {
   std::uint64_t seed = 0;  // equal seeds give equal draws, on every machine
 };
 
+// Receives all tokens so far and returns at most `most` that may come next. Called with 0 when the
+// prompt has been read.
+using GuessCallback =
+    std::function<std::vector<std::int32_t>(std::span<const std::int32_t> ids, std::size_t most)>;
+
 struct GenerateOptions {
   std::size_t max_tokens = 256;
   SamplingOptions sampling = {};
@@ -41,6 +47,9 @@ struct GenerateOptions {
   bool stop_at_end = true;  // stop at <eos> and, if the vocabulary has it, <end_of_turn>
   // Of every chosen token, how likely the model found it, and the n most likely ones; 0: neither.
   std::size_t log_probabilities = 0;
+  // Guesses how the text goes on; see speculation.h for two. The text does not depend on it, only
+  // the time that it takes.
+  GuessCallback guess = {};
   ProgressCallback prefill_progress = {};  // in tokens of the prompt
   // Ends the work at the next token, or the next chunk of the prompt, from any thread.
   std::stop_token cancel = {};
@@ -77,7 +86,10 @@ struct GenerateResult {
   StopReason reason = StopReason::kMaxTokens;
   std::size_t prompt_tokens = 0;  // that were computed; a Chat holds the earlier ones already
   double prefill_seconds = 0;
-  double decode_seconds = 0;  // of ids.size() - 1 steps: prefill gives the first token
+  double decode_seconds = 0;     // of ids.size() - 1 tokens: prefill gives the first one
+  bool all_logits = false;       // whether choosing took the logits of all tokens
+  std::size_t guesses = 0;       // of GenerateOptions::guess that were computed
+  std::size_t guesses_true = 0;  // of these, tokens that were then chosen
 };
 
 // How GenerateBatch goes about it.

@@ -17,6 +17,8 @@
 
 #include "lapidary/generate/options.h"
 #include "lapidary/kernels/simd-inl.h"
+#include "lapidary/model/output_head-inl.h"
+#include "lapidary/model/token_logit.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace lapidary {
@@ -52,6 +54,25 @@ class Sampler {
   explicit Sampler(const SamplingOptions& options, std::vector<LogitBias> bias = {})
       : options_(options), bias_(std::move(bias)), random_(options.seed) {}
 
+  // How many of the most likely tokens decide which one comes next; 0: all, perhaps because it
+  // takes the probabilities of all to know. SampleBest then chooses what Sample would choose, and
+  // draws as often.
+  size_t wanted() const {
+    if (options_.repetition_penalty != 1.0f || !bias_.empty()) return 0;
+    if (options_.temperature <= 0.0f) return 1;
+    return options_.top_k <= OutputHead::kMostBest ? options_.top_k : 0;
+  }
+
+  // The next token, from the wanted() most likely ones, the best first. (There are none if weights
+  // that are no numbers made all logits NaN; then it is 0, as for all logits.)
+  int32_t SampleBest(std::span<const TokenLogit> best) {
+    if (best.empty()) return 0;
+    if (options_.temperature <= 0.0f) return best[0].id;
+    changed_.clear();
+    for (const TokenLogit& token : best) changed_.push_back(token.logit);
+    return best[static_cast<size_t>(Choose(changed_))].id;
+  }
+
   // The next token. `history` is every token so far, for the repetition penalty.
   int32_t Sample(std::span<const float> logits, std::span<const int32_t> history) {
     if (options_.repetition_penalty != 1.0f || !bias_.empty()) {
@@ -60,14 +81,19 @@ class Sampler {
       Penalise(history);
       logits = changed_;
     }
-    if (options_.temperature <= 0.0f) return ArgMax(logits);
-    ComputeWeights(logits);
+    return options_.temperature <= 0.0f ? ArgMax(logits) : Choose(logits);
+  }
+
+ private:
+  // Draws the index of a logit.
+  int32_t Choose(std::span<const float> logits) {
+    logits_ = logits;
+    ComputeWeights();
     KeepTopK();
     KeepTopP();
     return Draw();
   }
 
- private:
   void AddBias() {
     for (const LogitBias& bias : bias_) {
       if (static_cast<size_t>(bias.id) < changed_.size()) changed_[bias.id] += bias.bias;
@@ -88,23 +114,23 @@ class Sampler {
 
   // weights = e^((logit - max) / temperature): 1 for the most likely token. Candidates: all of
   // them.
-  void ComputeWeights(std::span<const float> logits) {
+  void ComputeWeights() {
     const DF d;
-    const size_t n = logits.size();
-    const VF max = hn::Set(d, MaxOf(logits));
+    const size_t n = logits_.size();
+    const VF max = hn::Set(d, MaxOf(logits_));
     const VF inverse = hn::Set(d, 1.0f / options_.temperature);
     weights_.resize(n);
     for (size_t i = 0; i < n; i += kLanes) {
-      const VF w = Exp(hn::Mul(hn::Sub(hn::LoadN(d, logits.data() + i, n - i), max), inverse));
+      const VF w = Exp(hn::Mul(hn::Sub(hn::LoadN(d, logits_.data() + i, n - i), max), inverse));
       hn::StoreN(w, d, weights_.data() + i, n - i);
     }
     candidates_.resize(n);
     std::iota(candidates_.begin(), candidates_.end(), 0);
   }
 
-  auto MoreLikely() const {
+  auto MoreLikelyFirst() const {
     return [this](int32_t a, int32_t b) {
-      return weights_[a] != weights_[b] ? weights_[a] > weights_[b] : a < b;
+      return MoreLikely(TokenLogit{a, logits_[a]}, TokenLogit{b, logits_[b]});
     };
   }
 
@@ -112,15 +138,16 @@ class Sampler {
   void SortFront(size_t count) {
     const auto middle = candidates_.begin() + static_cast<std::ptrdiff_t>(count);
     if (count < candidates_.size()) {
-      std::nth_element(candidates_.begin(), middle, candidates_.end(), MoreLikely());
+      std::nth_element(candidates_.begin(), middle, candidates_.end(), MoreLikelyFirst());
     }
-    std::sort(candidates_.begin(), middle, MoreLikely());
+    std::sort(candidates_.begin(), middle, MoreLikelyFirst());
   }
 
   void KeepTopK() {
-    if (options_.top_k == 0 || options_.top_k >= candidates_.size()) return;
-    SortFront(options_.top_k);
-    candidates_.resize(options_.top_k);
+    if (options_.top_k == 0) return;
+    const size_t kept = std::min(options_.top_k, candidates_.size());
+    SortFront(kept);
+    candidates_.resize(kept);
   }
 
   double Total() const {
@@ -167,6 +194,7 @@ class Sampler {
   SamplingOptions options_;
   std::vector<LogitBias> bias_;
   std::mt19937_64 random_;
+  std::span<const float> logits_;         // that are being chosen from
   std::vector<float> changed_, weights_;  // [vocabulary]
   std::vector<int32_t> seen_, candidates_;
 };

@@ -51,12 +51,33 @@ inline constexpr size_t kFloatBlockInputs = 512;
 // instructions, so that the processor by itself looks too short a way ahead: one row of 4-bit to
 // 8-bit weights went from 13-17 to 20-23 GB/s of the 25 that reading alone reaches (two cores of
 // Zen 3; 8 KB: 17, 16 KB: 19, 64 KB: 21).
-inline constexpr size_t kPrefetchBytes = 32768;
+inline constexpr ptrdiff_t kPrefetchBytes = 32768;
 
+// Asks for kBytes bytes at p + ahead.
 template <size_t kBytes>
-HWY_INLINE void PrefetchAhead(const uint8_t* p) {
-  HWY_UNROLL(16) for (size_t i = 0; i < kBytes; i += 64) PrefetchToL2(p + i + kPrefetchBytes);
+HWY_INLINE void PrefetchAhead(const uint8_t* p, ptrdiff_t ahead = kPrefetchBytes) {
+  HWY_UNROLL(16) for (size_t i = 0; i < kBytes; i += 64) PrefetchToL2(p + ahead + i);
 }
+
+// Two panels that are read together, and how far ahead the processor is asked for what comes next.
+struct PanelPair {
+  // Panels a and b. Behind each of them is read what lies behind it in the matrix.
+  PanelPair(const PackedMatrix& w, size_t a, size_t b)
+      : units{w.panel(a), w.panel(b)}, lows{w.low(a), w.low(b)} {}
+
+  // After these panels, those of another pair are read.
+  void SetNext(const PanelPair& next) {
+    for (size_t p = 0; p < 2; ++p) {
+      units_ahead[p] = next.units[p] - units[p];
+      lows_ahead[p] = next.lows[p] - lows[p];
+    }
+  }
+
+  const uint8_t* units[2];
+  const uint8_t* lows[2];  // slabs of low bits
+  ptrdiff_t units_ahead[2] = {kPrefetchBytes, kPrefetchBytes};
+  ptrdiff_t lows_ahead[2] = {kPrefetchBytes, kPrefetchBytes};
+};
 
 // A stretch of a pair of panels, unpacked: kTilesPerPair tile columns, each of two vectors.
 struct MatMulScratch {
@@ -78,9 +99,11 @@ struct ScratchCodes {
 template <Format kFormat>
 struct SlabCodes {
   const uint8_t* slabs[2];  // of the two panels of a pair
+  const uint8_t* lows[2];   // their slabs of low bits, if the format has them
   int first_quad;
   HWY_INLINE VU8 operator()(int q, size_t v) const {
-    return LoadCodes<kFormat>(slabs[v / kPanelVectors], first_quad + q, v % kPanelVectors);
+    return LoadCodes<kFormat>(slabs[v / kPanelVectors], lows[v / kPanelVectors], first_quad + q,
+                              v % kPanelVectors);
   }
 };
 
@@ -236,7 +259,7 @@ HWY_INLINE void AddGroup(const Codes& codes, const Scale& scale, const Min& min,
 
 // Unpacks inputs [k0, k0 + inputs) of the panels of a pair, whole units.
 template <Format kFormat>
-HWY_NOINLINE void UnpackPair(const uint8_t* const (&panels)[2], size_t k0, size_t inputs,
+HWY_NOINLINE void UnpackPair(const PanelPair& panels, size_t k0, size_t inputs,
                              MatMulScratch& scratch) {
   constexpr QuantSpec kSpec = SpecOf(kFormat);
   const DF d;
@@ -248,8 +271,9 @@ HWY_NOINLINE void UnpackPair(const uint8_t* const (&panels)[2], size_t k0, size_
       uint8_t* HWY_RESTRICT codes = scratch.codes[vector / 2] + vector % 2 * kVectorBytes;
       float* HWY_RESTRICT scales = scratch.scales[vector / 2] + vector % 2 * kLanes;
       float* HWY_RESTRICT mins = scratch.mins[vector / 2] + vector % 2 * kLanes;
+      const uint8_t* low = panels.lows[p] + k0 / kSlabInputs * kSpec.low_slab_bytes();
       for (size_t u = 0; u < units; ++u) {
-        const uint8_t* unit = panels[p] + (first_unit + u) * kSpec.unit_bytes();
+        const uint8_t* unit = panels.units[p] + (first_unit + u) * kSpec.unit_bytes();
         for (size_t g = 0; g < kSpec.unit_groups(); ++g) {
           hn::Store(LoadScales<kFormat>(unit, g, v), d, scales);
           scales += 2 * kLanes;
@@ -261,10 +285,11 @@ HWY_NOINLINE void UnpackPair(const uint8_t* const (&panels)[2], size_t k0, size_
         const uint8_t* slab = unit + kSpec.slabs_offset();
         for (size_t s = 0; s < kSpec.unit_inputs() / kSlabInputs; ++s) {
           HWY_UNROLL(8) for (int q = 0; q < static_cast<int>(kSlabQuads); ++q) {
-            hn::Store(LoadCodes<kFormat>(slab, q, v), DU8(), codes);
+            hn::Store(LoadCodes<kFormat>(slab, low, q, v), DU8(), codes);
             codes += 2 * kVectorBytes;
           }
           slab += kSpec.slab_bytes();
+          low += kSpec.low_slab_bytes();
         }
       }
     }
@@ -311,27 +336,31 @@ HWY_NOINLINE void QuantTile(TileColumn w, const Activations& x, size_t row, floa
 // One row times a pair of panels, read in place: c[kPairOutputs]. Both panels at once, because two
 // streams of reads keep the memory busier than one.
 template <Format kFormat, class Cols>
-HWY_NOINLINE void QuantRow(const uint8_t* const (&panels)[2], Cols cols, const Activations& x,
-                           size_t row, float* HWY_RESTRICT c) {
+HWY_NOINLINE void QuantRow(const PanelPair& panels, Cols cols, const Activations& x, size_t row,
+                           float* HWY_RESTRICT c) {
   constexpr QuantSpec kSpec = SpecOf(kFormat);
   constexpr size_t kGroupsPerSlab = kSlabInputs / kSpec.group;
   constexpr size_t kVectors = 2 * kPanelVectors;
   const DF d;
   VF acc[1][kVectors];
   HWY_UNROLL(8) for (size_t v = 0; v < kVectors; ++v) acc[0][v] = hn::Zero(d);
-  const uint8_t* units[2] = {panels[0], panels[1]};
+  const uint8_t* units[2] = {panels.units[0], panels.units[1]};
+  const uint8_t* lows[2] = {panels.lows[0], panels.lows[1]};
   for (size_t k = 0; k < cols; k += kSpec.unit_inputs()) {
-    PrefetchAhead<kSpec.slabs_offset()>(units[0]);
-    PrefetchAhead<kSpec.slabs_offset()>(units[1]);
+    PrefetchAhead<kSpec.slabs_offset()>(units[0], panels.units_ahead[0]);
+    PrefetchAhead<kSpec.slabs_offset()>(units[1], panels.units_ahead[1]);
     for (size_t s = 0; s < kSpec.unit_inputs() / kSlabInputs; ++s) {
       const size_t slab = kSpec.slabs_offset() + s * kSpec.slab_bytes();
       const uint8_t* const slabs[2] = {units[0] + slab, units[1] + slab};
-      PrefetchAhead<kSpec.slab_bytes()>(slabs[0]);
-      PrefetchAhead<kSpec.slab_bytes()>(slabs[1]);
+      PrefetchAhead<kSpec.slab_bytes()>(slabs[0], panels.units_ahead[0]);
+      PrefetchAhead<kSpec.slab_bytes()>(slabs[1], panels.units_ahead[1]);
+      PrefetchAhead<kSpec.low_slab_bytes()>(lows[0], panels.lows_ahead[0]);
+      PrefetchAhead<kSpec.low_slab_bytes()>(lows[1], panels.lows_ahead[1]);
       HWY_UNROLL(2) for (size_t g = 0; g < kGroupsPerSlab; ++g) {
         const size_t group = s * kGroupsPerSlab + g;
         AddGroup<TraitsOf(kSpec, Precision::kExact)>(
-            SlabCodes<kFormat>{{slabs[0], slabs[1]}, static_cast<int>(g) * kSpec.group / 4},
+            SlabCodes<kFormat>{
+                {slabs[0], slabs[1]}, {lows[0], lows[1]}, static_cast<int>(g) * kSpec.group / 4},
             [&](size_t v) LAPIDARY_INLINE_LAMBDA {
               return LoadScales<kFormat>(units[v / kPanelVectors], group, v % kPanelVectors);
             },
@@ -341,6 +370,8 @@ HWY_NOINLINE void QuantRow(const uint8_t* const (&panels)[2], Cols cols, const A
             },
             kSpec.zero, x, row, k + s * kSlabInputs + g * kSpec.group, acc);
       }
+      lows[0] += kSpec.low_slab_bytes();
+      lows[1] += kSpec.low_slab_bytes();
     }
     units[0] += kSpec.unit_bytes();
     units[1] += kSpec.unit_bytes();
@@ -368,8 +399,8 @@ HWY_INLINE size_t BlockLength(size_t cols, size_t most) {
 
 // Many rows times a pair of panels.
 template <Format kFormat, Precision kPrecision>
-HWY_NOINLINE void QuantPair(const uint8_t* const (&panels)[2], const Activations& x, size_t row0,
-                            size_t rows, MatMulScratch& scratch, float* HWY_RESTRICT c) {
+HWY_NOINLINE void QuantPair(const PanelPair& panels, const Activations& x, size_t row0, size_t rows,
+                            MatMulScratch& scratch, float* HWY_RESTRICT c) {
   constexpr QuantSpec kSpec = SpecOf(kFormat);
   const size_t block = BlockLength(x.stride, kBlockInputs);
   for (size_t k0 = 0; k0 < x.stride; k0 += block) {
@@ -551,20 +582,21 @@ HWY_NOINLINE inline void MatMulPair(const PackedMatrix& w, size_t pair, const Ac
                                     size_t row0, size_t rows, Precision precision,
                                     MatMulScratch& scratch, float* HWY_RESTRICT c) {
   const size_t last = w.panels() - 1;
-  const uint8_t* const panels[2] = {w.panel(2 * pair), w.panel(std::min(2 * pair + 1, last))};
+  const PanelPair panels(w, 2 * pair, std::min(2 * pair + 1, last));
   WithFormat(w.format, [&]<Format kFormat>() HWY_ATTR {
     constexpr QuantSpec kSpec = SpecOf(kFormat);
     if constexpr (kSpec.is_float()) {
       std::fill_n(c, rows * kPairOutputs, 0.0f);
       if constexpr (kHasBF16Dot && kFormat == Format::kBF16) {
         const size_t at = row0 * x.stride;
-        matmul::FloatPairOfPanels<kFormat>(panels, w.cols, x.bf16 + at, x.stride, rows, c);
+        matmul::FloatPairOfPanels<kFormat>(panels.units, w.cols, x.bf16 + at, x.stride, rows, c);
         if (precision == Precision::kExact) {
-          matmul::FloatPairOfPanels<kFormat>(panels, w.cols, x.bf16_low + at, x.stride, rows, c);
+          matmul::FloatPairOfPanels<kFormat>(panels.units, w.cols, x.bf16_low + at, x.stride, rows,
+                                             c);
         }
       } else {
-        matmul::FloatPairOfPanels<kFormat>(panels, w.cols, x.f32 + row0 * x.stride, x.stride, rows,
-                                           c);
+        matmul::FloatPairOfPanels<kFormat>(panels.units, w.cols, x.f32 + row0 * x.stride, x.stride,
+                                           rows, c);
       }
     } else if (rows == 1 && precision == Precision::kExact) {
       matmul::QuantRow<kFormat>(panels, w.cols, x, row0, c);

@@ -32,13 +32,20 @@ HWY_INLINE VU8 MoveBits(const uint8_t* HWY_RESTRICT line, int from, int to, uint
 }
 
 // Codes of quad q (0..7) of a slab as bytes: rows v * kLanes and following, four inputs of each.
-// q is a constant once the caller's loop is unrolled, and the shifts become immediate ones.
+// q is a constant once the caller's loop is unrolled, and the shifts become immediate ones. `low`
+// is the slab of low bits, for formats in two planes.
 template <Format kFormat>
-HWY_INLINE VU8 LoadCodes(const uint8_t* HWY_RESTRICT slab, int q, size_t v) {
+HWY_INLINE VU8 LoadCodes(const uint8_t* HWY_RESTRICT slab, const uint8_t* HWY_RESTRICT low, int q,
+                         size_t v) {
   constexpr QuantSpec kSpec = SpecOf(kFormat);
   const DU8 d;
   slab += v * kVectorBytes;
-  if constexpr (kSpec.bits == 8) {
+  if constexpr (kSpec.low_bits != 0) {
+    static_assert(kSpec.bits == 8 && kSpec.low_bits == 4);
+    const int from = q < 4 ? 0 : 4;
+    return hn::Or(MoveBits(slab + (q % 4) * kQuadBytes, from, 4, 0xF0),
+                  MoveBits(low + v * kVectorBytes + (q % 4) * kQuadBytes, from, 0, 0x0F));
+  } else if constexpr (kSpec.bits == 8) {
     return hn::LoadU(d, slab + q * kQuadBytes);
   } else if constexpr (kSpec.bits < 4) {
     static_assert(kSpec.bits == 2 || kSpec.bits == 3);
@@ -158,9 +165,10 @@ HWY_NOINLINE void UnpackRow(const PackedMatrix& w, size_t row, float* HWY_RESTRI
       }
       const uint8_t* slab =
           unit + kSpec.slabs_offset() + in_unit / kSlabInputs * kSpec.slab_bytes();
+      const uint8_t* low = w.low(row / kPanelRows) + k / kSlabInputs * kSpec.low_slab_bytes();
       for (size_t i = 0; i < static_cast<size_t>(kSpec.group) && k + i < w.cols; i += 4) {
         const int q = static_cast<int>((in_unit + i) % kSlabInputs / 4);
-        hn::Store(LoadCodes<kFormat>(slab, q, v), DU8(), codes);
+        hn::Store(LoadCodes<kFormat>(slab, low, q, v), DU8(), codes);
         for (size_t j = 0; j < 4 && k + i + j < w.cols; ++j) {
           const int code = codes[lane % kLanes * 4 + j] - kSpec.zero;
           out[k + i + j] = scale * static_cast<float>(code) - min;

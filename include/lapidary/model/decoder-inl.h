@@ -1,4 +1,4 @@
-// The decoder's forward pass: token ids to logits.
+// The decoder's forward pass: token ids to hidden states, of which the output head makes logits.
 //
 // One step is one parallel region. Inside, the threads go through the layers together and meet at a
 // barrier after each stage; every stage divides its work among them by rows, by heads or by
@@ -45,9 +45,9 @@ struct Run {
   size_t position = 0;       // of ids[0]
   std::span<const int32_t> ids;            // valid rows of the embedding, except where pictures are
   std::span<const ImageSpan> images = {};  // within ids, in order; whole ones only
-  size_t first_logits = 0;                 // logits are wanted for ids[first_logits] and following
-  float* logits = nullptr;  // [ids.size() - first_logits, vocabulary]; null if not wanted
-  float* hidden = nullptr;  // [ids.size(), width]: what the output head reads; null if not wanted
+  size_t first_hidden = 0;  // hidden states are wanted for ids[first_hidden] and following
+  float* hidden = nullptr;  // [ids.size() - first_hidden, width]: what the output head reads,
+                            // behind the final norm; null if not wanted
 };
 
 template <ModelSpec M>
@@ -61,7 +61,6 @@ class Decoder {
   static constexpr size_t kKvHeads = kConfig.kv_heads;
   static constexpr size_t kGroup = kHeads / kKvHeads;
   static constexpr size_t kHeadDim = kConfig.head_dim;
-  static constexpr size_t kVocabulary = kConfig.vocabulary;
   static constexpr size_t kQkvWidth = (kHeads + 2 * kKvHeads) * kHeadDim;
   static constexpr float kEpsilon = static_cast<float>(kConfig.norm_epsilon);
   static_assert(kGroup <= kQueryTile, "at most kQueryTile query heads may share a key/value head");
@@ -80,27 +79,24 @@ class Decoder {
   size_t max_rows() const { return max_rows_; }
   const DecoderWeights& weights() const { return weights_; }
 
-  // Appends the tokens of every run to its cache and writes the logits and hidden rows that are
-  // wanted.
+  // Appends the tokens of every run to its cache and writes the hidden states that are wanted.
   // Preconditions: at most max_rows() tokens altogether, ids within the vocabulary, memory of the
   // caches reserved. Fails only for want of memory, and then before anything was changed.
   Status Step(std::span<const Run> runs, Precision precision) {
     rows_.clear();
     tasks_.clear();
-    logits_.clear();
     for (const Run& run : runs) {
       const size_t first_row = rows_.size();
       auto image = run.images.begin();
       for (size_t i = 0; i < run.ids.size(); ++i) {
-        if (run.logits != nullptr && i >= run.first_logits) {
-          logits_.push_back({rows_.size(), run.logits + (i - run.first_logits) * kVocabulary});
-        }
         while (image != run.images.end() && image->end() <= i) ++image;
         const bool pictured = image != run.images.end() && image->begin <= i;
         rows_.push_back({run.cache, run.position + i,
                          run.position + (pictured ? image->end() - 1 : i), run.ids[i],
                          pictured ? image->embeddings + (i - image->begin) * kWidth : nullptr,
-                         run.hidden != nullptr ? run.hidden + i * kWidth : nullptr});
+                         run.hidden != nullptr && i >= run.first_hidden
+                             ? run.hidden + (i - run.first_hidden) * kWidth
+                             : nullptr});
       }
       for (size_t i = 0; i < run.ids.size(); i += kTilePositions) {
         const size_t positions = std::min(kTilePositions, run.ids.size() - i);
@@ -132,8 +128,6 @@ class Decoder {
         pool_->Barrier();
         MergeFeedForward(thread, layer);
       }
-      pool_->Barrier();
-      Head(thread);
     });
     return {};
   }
@@ -146,10 +140,6 @@ class Decoder {
     int32_t id;              // of a text row
     const float* embedding;  // of a picture's row, [kWidth]; else null
     float* hidden;           // gets the row behind the final norm, [kWidth]; may be null
-  };
-  struct LogitsRow {
-    size_t row;
-    float* out;  // [kVocabulary]
   };
   // The queries that share a key/value head, of consecutive positions of one session.
   struct AttentionTask {
@@ -219,7 +209,6 @@ class Decoder {
     scratch_ = reinterpret_cast<ThreadScratch*>(memory_.data() + scratch);
 
     rows_.reserve(n);
-    logits_.reserve(n);
     tasks_.reserve(n * kKvHeads);
     first_items_.reserve(n * kKvHeads + 1);
     return {};
@@ -461,23 +450,6 @@ class Decoder {
         RmsNorm(residual_ + r * kWidth, weights_.final_norm, kWidth, kEpsilon, rows_[r].hidden);
       }
     }
-    if (layer + 1 < kLayers || logits_.empty()) return;
-    pool_->Barrier();  // the residual rows that the head wants may be another thread's
-    const Range wanted = MyPart(logits_.size(), thread);
-    for (size_t i = wanted.begin; i < wanted.end; ++i) {
-      float* normed = scratch_[thread].row;
-      RmsNorm(residual_ + logits_[i].row * kWidth, weights_.final_norm, kWidth, kEpsilon, normed);
-      StoreActivations(normed, 0, kWidth, FormFor(weights_.embedding.format, Precision::kExact),
-                       Precision::kExact, normed_, i);
-    }
-  }
-
-  // logits = final_norm(residual) embedding^T, for the rows that are wanted.
-  void Head(size_t thread) {
-    const PackedMatrix* const matrices[] = {&weights_.embedding};
-    MatMul(thread, matrices, normed_, logits_.size(), Precision::kExact,
-           [this](size_t i, size_t column, const float* HWY_RESTRICT c, size_t count)
-               HWY_ATTR { hwy::CopyBytes(c, logits_[i].out + column, count * sizeof(float)); });
   }
 
   // ---- Helpers ----
@@ -531,7 +503,6 @@ class Decoder {
   // The current step.
   Precision precision_ = Precision::kExact;
   std::vector<Row> rows_;
-  std::vector<LogitsRow> logits_;
   std::vector<AttentionTask> tasks_;
   bool split_ = false;
   std::vector<size_t> first_items_;  // of the partials of each task

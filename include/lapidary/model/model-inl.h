@@ -24,7 +24,10 @@
 #include "lapidary/model/decoder-inl.h"
 #include "lapidary/model/kv_cache.h"
 #include "lapidary/model/options.h"
+#include "lapidary/model/outlook-inl.h"
+#include "lapidary/model/output_head-inl.h"
 #include "lapidary/model/saved_session.h"
+#include "lapidary/model/token_logit.h"
 #include "lapidary/model/vision-inl.h"
 #include "lapidary/model/vision_weights.h"
 #include "lapidary/text/prompt.h"
@@ -79,9 +82,11 @@ class Model {
     const size_t chunk = std::min(options.chunk, static_cast<size_t>(M::kConfig.context));
     Result<Decoder<M>> decoder = Decoder<M>::Create(*std::move(weights), *pool, chunk);
     if (!decoder) return decoder.error();
+    Result<OutputHead> head = OutputHead::Create(decoder->weights().embedding, *pool);
+    if (!head) return head.error();
     return Model(std::make_shared<State>(std::move(file), std::move(tokenizer), *std::move(vision),
-                                         std::move(pool), *std::move(decoder), options.precision,
-                                         options.kv));
+                                         std::move(pool), *std::move(decoder), *std::move(head),
+                                         options.precision, options.kv));
   }
 
   static constexpr const Config& config() { return kConfig; }
@@ -160,21 +165,23 @@ class Model {
 
   struct State {
     State(WeightFile f, std::optional<Tokenizer> t, std::optional<VisionWeights> v,
-          std::unique_ptr<ThreadPool> p, Decoder<M> d, Precision precision_of_prefill,
+          std::unique_ptr<ThreadPool> p, Decoder<M> d, OutputHead h, Precision precision_of_prefill,
           KvFormat kv_format)
         : file(std::move(f)),
           tokenizer(std::move(t)),
           vision(std::move(v)),
           pool(std::move(p)),
           decoder(std::move(d)),
+          head(std::move(h)),
           precision(precision_of_prefill),
           kv(kv_format) {}
     WeightFile file;
     std::optional<Tokenizer> tokenizer;
     std::optional<VisionWeights> vision;
     std::unique_ptr<ThreadPool> pool;
-    std::mutex mutex;  // held during a step: guards pool and decoder
+    std::mutex mutex;  // held during a step: guards pool, decoder and head
     Decoder<M> decoder;
+    OutputHead head;
     Precision precision;
     KvFormat kv;
   };
@@ -205,7 +212,8 @@ class Session {
   // The session as bytes, from which a model with the same Config and the same weights makes it
   // again, in another process or on another CPU. The format is that of saved_session.h.
   std::vector<std::uint8_t> Save() const {
-    const SessionState state = {context_, ids_, pictures_, logits_};
+    const std::span<const float> last = logits();
+    const SessionState state = {context_, ids_, pictures_, {last.begin(), last.end()}};
     const std::lock_guard<std::mutex> lock(state_->mutex);  // see KvCache
     return EncodeSession(M::kConfig, Fingerprint(state_->decoder.weights(), M::kConfig), state,
                          cache_);
@@ -226,7 +234,7 @@ class Session {
     if (!state) return state.error();
     session->ids_ = std::move(state->ids);
     session->pictures_ = std::move(state->pictures);
-    session->logits_ = std::move(state->logits);
+    session->outlook_ = Outlook(std::move(state->logits));
     return *std::move(session);
   }
 
@@ -234,8 +242,18 @@ class Session {
   size_t context() const { return context_; }
   // Every token so far.
   std::span<const int32_t> ids() const { return ids_; }
-  // Of the token after the last one, [vocabulary]; empty before the first Prefill.
-  std::span<const float> logits() const { return logits_; }
+  // Whether there are logits of the token after the last one: not before the first Prefill.
+  bool has_logits() const { return !outlook_.empty(); }
+  // These logits, [vocabulary], computed when they are first asked for; empty if there are none.
+  // Valid, like what Best returns, until the session changes.
+  std::span<const float> logits() const { return outlook_.Logits(state_->head, state_->mutex); }
+  // The `count` most likely of these tokens and their logits, the best first, of equal ones the
+  // lowest id; ids that stand for pictures, and logits that are NaN, are left out. Up to 256 of
+  // them are found without reading the whole output head, if it was imported from Q8_0
+  // (kernels/coarse-inl.h).
+  std::span<const TokenLogit> Best(size_t count) const {
+    return outlook_.Best(state_->head, state_->mutex, std::min(count, kChoices), kChoices);
+  }
   const KvPlan& memory_plan() const { return cache_.plan(); }
 
   // Appends tokens and pictures, in chunks of the model's size, with the model's precision; a
@@ -246,7 +264,7 @@ class Session {
   Status Prefill(const PromptView& prompt, const ProgressCallback& progress = {}) {
     Result<std::vector<ImageSpan>> images = Check(prompt, position());
     if (!images) return images.error();
-    return Append(prompt.ids, *std::move(images), state_->precision, progress);
+    return AppendAll(prompt.ids, *std::move(images), progress);
   }
 
   // Makes the session one of exactly this prompt, as Rewind(0) and Prefill would, but keeps what it
@@ -261,8 +279,8 @@ class Session {
     const auto progress_of_all = [&](const Progress& p) {
       return progress({p.done + kept, p.total + kept});
     };
-    if (Status status = Append(prompt.ids.subspan(kept), *std::move(images), state_->precision,
-                               progress ? ProgressCallback(progress_of_all) : nullptr);
+    if (Status status = AppendAll(prompt.ids.subspan(kept), *std::move(images),
+                                  progress ? ProgressCallback(progress_of_all) : nullptr);
         !status) {
       return status.error();
     }
@@ -276,12 +294,40 @@ class Session {
     return images ? CommonPrefix(prompt.ids, *images) : 0;
   }
 
-  // Appends one token and returns the logits of the next, [vocabulary], valid until the session
-  // changes. Always in the kExact precision. Errors as for Prefill.
-  Result<std::span<const float>> Decode(int32_t id) {
-    const std::span<const int32_t> ids(&id, 1);
+  // Appends one token of text, always in the kExact precision. `guesses` are tokens that may come
+  // next: they are computed in the same step, which costs little while the step waits for memory,
+  // and as long as the tokens appended from here on are those guessed, there is nothing left to
+  // compute. What a session holds and says does not depend on guesses. Errors as for Prefill.
+  Status Append(int32_t id, std::span<const int32_t> guesses = {}) {
+    if (Guessed(id)) {
+      guesses_.erase(guesses_.begin());
+      ids_.push_back(id);
+      outlook_.Advance();
+      return {};
+    }
+    std::vector<int32_t> ids = {id};
     if (const auto checked = Check(ids, position()); !checked) return checked.error();
-    if (Status status = Append(ids, {}, Precision::kExact, {}); !status) return status.error();
+    const size_t most = std::min(MostRows(), context_ - position());
+    for (const int32_t guess : guesses) {
+      if (ids.size() == most || guess < 0 || static_cast<size_t>(guess) >= kChoices) break;
+      ids.push_back(guess);
+    }
+    std::vector<float> hidden(ids.size() * kWidth);
+    Run run = RunOf(ids, {});
+    run.hidden = hidden.data();
+    if (Status status = StepTogether({&run, 1}, Precision::kExact); !status) return status;
+    run.ids = run.ids.first(1);
+    Record(run, Outlook(std::move(hidden), kWidth));
+    guesses_.assign(ids.begin() + 1, ids.end());
+    return {};
+  }
+
+  // Whether this is what was guessed to come next.
+  bool Guessed(int32_t id) const { return !guesses_.empty() && guesses_.front() == id; }
+
+  // Append and logits().
+  Result<std::span<const float>> Decode(int32_t id) {
+    if (Status status = Append(id); !status) return status.error();
     return logits();
   }
 
@@ -290,15 +336,34 @@ class Session {
   // about a megabyte).
   template <class Visitor>
   Status PrefillWithLogits(const PromptView& prompt, const Visitor& visit, size_t rows = 64) {
-    return PrefillWithRows<&Run::logits>(prompt, rows, kVocabulary, visit);
+    std::vector<float> logits;
+    std::vector<float*> out;
+    return PrefillInPieces(prompt, rows, [&](size_t first, std::span<const float> hidden) {
+      const size_t count = hidden.size() / kWidth;
+      logits.resize(count * kVocabulary);
+      out.clear();
+      for (size_t i = 0; i < count; ++i) out.push_back(logits.data() + i * kVocabulary);
+      {
+        const std::lock_guard<std::mutex> lock(state_->mutex);
+        state_->head.Logits(hidden.data(), count, out.data());
+      }
+      for (size_t i = 0; i < count; ++i) {
+        if (!visit(first + i, std::span<const float>(out[i], kVocabulary))) return false;
+      }
+      return true;
+    });
   }
 
   // The same with what the output head reads: visit(index in ids, row [width] of the residual
-  // stream behind the final norm) -> bool. The head itself is left out, so logits() are empty
-  // afterwards.
+  // stream behind the final norm) -> bool. The head itself is left out.
   template <class Visitor>
   Status PrefillWithHidden(const PromptView& prompt, const Visitor& visit) {
-    return PrefillWithRows<&Run::hidden>(prompt, MostRows(), kWidth, visit);
+    return PrefillInPieces(prompt, MostRows(), [&](size_t first, std::span<const float> hidden) {
+      for (size_t i = 0; i * kWidth < hidden.size(); ++i) {
+        if (!visit(first + i, hidden.subspan(i * kWidth, kWidth))) return false;
+      }
+      return true;
+    });
   }
 
   // Forgets the tokens from `position` on; a position inside a picture means its first row, since
@@ -311,7 +376,8 @@ class Session {
     if (!cache_.CanRewindTo(position)) position = 0;
     ids_.resize(position);
     std::erase_if(pictures_, [&](const PictureMark& p) { return p.begin >= position; });
-    logits_.clear();
+    guesses_.clear();
+    outlook_ = Outlook();
     if (position == 0) cache_.Clear();
     return position;
   }
@@ -322,6 +388,8 @@ class Session {
   static constexpr size_t kWidth = M::kConfig.width;
   static constexpr size_t kVocabulary = M::kConfig.vocabulary;
   static constexpr size_t kSoftTokens = M::kConfig.vision.soft_tokens;
+  // Rows behind these stand for pictures.
+  static constexpr size_t kChoices = std::min<size_t>(kVocabulary, kImageSoftToken);
 
   Session(const Session&) = default;
 
@@ -393,21 +461,16 @@ class Session {
   }
 
   // Preconditions from here on: Check() accepted the ids, and these are its images.
-  Status Append(std::span<const int32_t> ids, std::vector<ImageSpan> images, Precision precision,
-                const ProgressCallback& progress) {
-    const size_t most = MostRows();
-    if (ids.size() > most) logits_.clear();  // should a chunk fail, they belong to no token
-    const bool had_logits = !logits_.empty();
-    for (Chunk chunk(ids, std::move(images), most); chunk.Next();) {
+  Status AppendAll(std::span<const int32_t> ids, std::vector<ImageSpan> images,
+                   const ProgressCallback& progress) {
+    for (Chunk chunk(ids, std::move(images), MostRows()); chunk.Next();) {
       const bool last = chunk.last();
-      if (last) logits_.resize(kVocabulary);
+      std::vector<float> hidden(last ? kWidth : 0);
       Run run = RunOf(chunk.ids, chunk.images);
-      run.first_logits = chunk.ids.size() - 1;
-      run.logits = last ? logits_.data() : nullptr;
-      if (Status status = Step(run, precision); !status) {
-        if (!had_logits) logits_.clear();
-        return status;
-      }
+      run.first_hidden = chunk.ids.size() - 1;
+      run.hidden = last ? hidden.data() : nullptr;
+      if (Status status = StepTogether({&run, 1}, state_->precision); !status) return status;
+      Record(run, Outlook(std::move(hidden), kWidth));
       const size_t done = chunk.begin + chunk.ids.size();
       if (progress && !progress({done, ids.size()}) && !last) {
         return MakeError(ErrorCode::kCancelled, "cancelled after ", done, " of ", ids.size(),
@@ -417,73 +480,63 @@ class Session {
     return {};
   }
 
-  // See PrefillWithLogits; `kRows` is the member of Run that says where the rows go.
-  template <float* Run::*kRows, class Visitor>
-  Status PrefillWithRows(const PromptView& prompt, size_t rows, size_t size, const Visitor& visit) {
+  // Appends `rows` tokens at a time, or a whole picture: visit(index of the first, hidden states
+  // [tokens, kWidth]) -> bool, false cancels.
+  template <class Visitor>
+  Status PrefillInPieces(const PromptView& prompt, size_t rows, const Visitor& visit) {
     const Result<std::vector<ImageSpan>> images = Check(prompt, position());
     if (!images) return images.error();
     if (!images->empty()) rows = std::max(rows, kSoftTokens);
     rows = std::min({std::max<size_t>(rows, 1), MostRows(), prompt.ids.size()});
-    std::vector<float> values(rows * size);
-    const std::span<const float> all(values);
+    std::vector<float> values(rows * kWidth);
     for (Chunk chunk(prompt.ids, *images, rows); chunk.Next();) {
       Run run = RunOf(chunk.ids, chunk.images);
-      run.*kRows = values.data();
-      if (Status status = Step(run, state_->precision); !status) return status;
-      logits_.clear();
-      if (run.logits != nullptr) {
-        const auto last = all.subspan((chunk.ids.size() - 1) * size, size);
-        logits_.assign(last.begin(), last.end());
-      }
-      for (size_t j = 0; j < chunk.ids.size(); ++j) {
-        if (!visit(chunk.begin + j, all.subspan(j * size, size))) {
-          return MakeError(ErrorCode::kCancelled, "cancelled by the caller");
-        }
+      run.hidden = values.data();
+      const std::span<const float> hidden(values.data(), chunk.ids.size() * kWidth);
+      if (Status status = StepTogether({&run, 1}, state_->precision); !status) return status;
+      const auto last = hidden.last(kWidth);
+      Record(run, Outlook({last.begin(), last.end()}, kWidth));
+      if (!visit(chunk.begin, hidden)) {
+        return MakeError(ErrorCode::kCancelled, "cancelled by the caller");
       }
     }
     return {};
   }
 
   static Status DecodeEach(std::span<Session* const> sessions, std::span<const int32_t> ids) {
+    if (sessions.empty()) return {};
+    auto& model = *sessions[0]->state_;
+    const size_t count = sessions.size();
+    std::vector<float> hidden(count * kWidth);
     std::vector<Run> runs;
-    std::vector<Session*> without_logits;
-    for (size_t i = 0; i < sessions.size(); ++i) {
-      if (sessions[i]->logits_.empty()) without_logits.push_back(sessions[i]);
-      sessions[i]->logits_.resize(kVocabulary);
+    for (size_t i = 0; i < count; ++i) {
       runs.push_back(sessions[i]->RunOf(ids.subspan(i, 1), {}));
-      runs.back().logits = sessions[i]->logits_.data();
+      runs.back().hidden = hidden.data() + i * kWidth;
     }
-    Status status = StepTogether(sessions, runs, Precision::kExact);
-    if (!status) {
-      for (Session* session : without_logits) session->logits_.clear();
+    if (Status status = sessions[0]->StepTogether(runs, Precision::kExact); !status) return status;
+    std::vector<float*> logits;
+    for (size_t i = 0; i < count; ++i) {
+      const float* const row = runs[i].hidden;
+      sessions[i]->Record(runs[i], Outlook({row, row + kWidth}, kWidth));
+      logits.push_back(sessions[i]->outlook_.LogitsRoom(kVocabulary));
     }
-    return status;
+    const std::lock_guard<std::mutex> lock(model.mutex);
+    model.head.Logits(hidden.data(), count, logits.data());
+    return {};
   }
 
   Run RunOf(std::span<const int32_t> ids, std::span<const ImageSpan> images) {
     return {.cache = &cache_, .position = ids_.size(), .ids = ids, .images = images};
   }
 
-  Status Step(const Run& run, Precision precision) {
-    Session* const self = this;
-    return StepTogether({&self, 1}, {&run, 1}, precision);
-  }
-
-  // One step of several sessions of one model: runs[i] is for sessions[i].
-  static Status StepTogether(std::span<Session* const> sessions, std::span<const Run> runs,
-                             Precision precision) {
-    if (sessions.empty()) return {};
-    {
-      auto& model = *sessions[0]->state_;
-      const std::lock_guard<std::mutex> lock(model.mutex);
-      for (const Run& run : runs) {
-        const size_t end = run.position + run.ids.size();
-        if (Status status = run.cache->Reserve(run.position, end); !status) return status;
-      }
-      if (Status status = model.decoder.Step(runs, precision); !status) return status;
+  // One step of sessions of this model.
+  Status StepTogether(std::span<const Run> runs, Precision precision) {
+    const std::lock_guard<std::mutex> lock(state_->mutex);
+    for (const Run& run : runs) {
+      const size_t end = run.position + run.ids.size();
+      if (Status status = run.cache->Reserve(run.position, end); !status) return status;
     }
-    for (size_t i = 0; i < runs.size(); ++i) sessions[i]->Record(runs[i]);
-    return {};
+    return state_->decoder.Step(runs, precision);
   }
 
   // Of a picture in ids that begin at `position`.
@@ -493,7 +546,10 @@ class Session {
     return {position + image.begin, HashBytes(rows)};
   }
 
-  void Record(const Run& run) {
+  // The run has become part of the session.
+  void Record(const Run& run, Outlook outlook) {
+    guesses_.clear();
+    outlook_ = std::move(outlook);
     for (const ImageSpan& image : run.images) {
       pictures_.push_back(MarkOf(image, run.position));
     }
@@ -530,7 +586,8 @@ class Session {
   KvCache cache_;
   std::vector<int32_t> ids_;
   std::vector<PictureMark> pictures_;  // parts of pictures among them
-  std::vector<float> logits_;
+  std::vector<int32_t> guesses_;       // behind ids_, with states in outlook_, keys and values
+  mutable Outlook outlook_;
 };
 
 }  // namespace HWY_NAMESPACE

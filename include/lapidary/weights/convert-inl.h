@@ -154,10 +154,10 @@ HWY_INLINE void Q4Block(const float* HWY_RESTRICT x, uint8_t* HWY_RESTRICT out) 
 
 // One row, [cols], in the blocks of a format.
 HWY_INLINE void Row(const float* HWY_RESTRICT x, size_t cols, Format format, uint8_t* out) {
-  if (format == Format::kQ8_0 || format == Format::kQ4_0) {
-    const QuantSpec& spec = SpecOf(format);
+  const QuantSpec& spec = SpecOf(format);
+  if (!spec.is_float()) {
     for (size_t i = 0; i + kBlock <= cols; i += kBlock) {
-      format == Format::kQ8_0 ? Q8Block(x + i, out) : Q4Block(x + i, out);
+      format == Format::kQ4_0 ? Q4Block(x + i, out) : Q8Block(x + i, out);
       out += spec.source_bytes;
     }
     return;

@@ -133,7 +133,7 @@ inline Status ChooseFormats(WeightType type, std::vector<ImportTensor>& tensors)
     }
     const QuantSpec& source = SpecOf(tensor.source_format);
     if (source.is_float()) {
-      tensor.format = format;
+      tensor.format = StoredFormat(tensor.name, format);
     } else if (!vision && tensor.source_format != format) {
       return MakeError(ErrorCode::kUnsupported, tensor.name, " is quantised (", source.name,
                        "), expected F32, F16 or BF16: quantised weights can only be kept");
@@ -146,7 +146,7 @@ inline Status ChooseFormats(WeightType type, std::vector<ImportTensor>& tensors)
 inline Status EncodeSlice(const ImportTensor& tensor, const PackSlice& slice, EncodeRows encode,
                           std::uint8_t* out) {
   if (!NeedsEncoding(tensor)) {
-    PackTensor(tensor, slice.first, slice.count, out);
+    PackTensor(tensor, slice.first, slice.count, out, slice.plane);
     return {};
   }
   bool finite = true;
@@ -159,7 +159,8 @@ inline Status EncodeSlice(const ImportTensor& tensor, const PackSlice& slice, En
     Result<AlignedBuffer> rows = AlignedBuffer::Allocate(bytes, "rows of weights");
     if (!rows) return rows.error();
     finite = encode(tensor, begin, end - begin, rows->data());
-    PackPanels(tensor.format, {rows->data(), bytes}, end - begin, tensor.cols, 0, slice.count, out);
+    PackPanels(tensor.format, {rows->data(), bytes}, end - begin, tensor.cols, 0, slice.count, out,
+               slice.plane);
   }
   if (finite) return {};
   return MakeError(ErrorCode::kCorrupt, tensor.name, " holds a value that is not finite");

@@ -30,6 +30,12 @@
 
 namespace lapidary {
 
+// The format in which a matrix of a format is packed. The embedding is also the output head, of
+// which most rows need their high bits only.
+inline Format StoredFormat(std::string_view name, Format format) {
+  return name == "embedding" && format == Format::kQ8_0 ? Format::kQ8_0Planes : format;
+}
+
 // A tensor of a source file under the name and in the shape that it gets here.
 struct ImportTensor {
   std::string name;
@@ -356,14 +362,14 @@ inline Status Importer::Add(const Wanted& wanted) {
   const Result<const SourceTensor*> found = Find(wanted.source);
   if (!found) return found.error();
   const SourceTensor& tensor = **found;
-  const QuantSpec* spec = FindSpec(tensor.type.number);
+  const QuantSpec* spec = FindSourceSpec(tensor.type.number);
   const bool vector = wanted.rows == 0;
   // Rows of blocks can neither be turned into columns nor changed one by one.
   const bool floats_only = vector || wanted.transposed;
   if (spec == nullptr || (floats_only && !spec->is_float())) {
     std::string readable;
     for (const QuantSpec* known : kAllSpecs) {
-      if (floats_only && !known->is_float()) continue;
+      if (known->low_bits != 0 || (floats_only && !known->is_float())) continue;
       if (!readable.empty()) readable += ", ";
       readable += known->name;
     }
@@ -373,7 +379,7 @@ inline Status Importer::Add(const Wanted& wanted) {
   ImportTensor out;
   out.name = wanted.name;
   out.kind = vector ? SectionKind::kVector : SectionKind::kMatrix;
-  out.format = vector ? Format::kF32 : spec->format;
+  out.format = vector ? Format::kF32 : StoredFormat(wanted.name, spec->format);
   out.source_format = spec->format;
   out.rows = vector ? 1 : static_cast<std::size_t>(wanted.rows);
   out.cols = static_cast<std::size_t>(wanted.cols);

@@ -81,6 +81,7 @@ inline SlabRow ReadCodes(Format format, const std::uint8_t* block, std::size_t i
       break;
     }
     case Format::kQ8_0:
+    case Format::kQ8_0Planes:
       // Signed codes become unsigned ones with 128 as their zero: the sign bit turns.
       for (std::size_t q = 0; q < 8; ++q)
         codes.quads[q] = LoadQuad(block + 2 + 4 * q) ^ 0x80808080u;
@@ -113,7 +114,15 @@ inline SlabRow ReadCodes(Format format, const std::uint8_t* block, std::size_t i
   return codes;
 }
 
-// Splits codes into the bit planes of a slab.
+// The codes without their lowest `bits`.
+inline SlabRow HighBits(const SlabRow& codes, int bits) {
+  SlabRow high;
+  const Quad mask = kLowBits * ((1u << (8 - bits)) - 1);
+  for (std::size_t q = 0; q < 8; ++q) high.quads[q] = codes.quads[q] >> bits & mask;
+  return high;
+}
+
+// Splits codes into the bit planes of a slab; higher bits are left out.
 inline void StoreCodes(int bits, const SlabRow& codes, std::uint8_t* slab, std::size_t row) {
   const Quad* const q = codes.quads;
   std::uint8_t* line = slab + 4 * row;
@@ -242,11 +251,30 @@ inline void PackQuantPanel(const QuantSpec& spec, std::size_t row_bytes, const s
           PackScales(spec, block, i, row, unit);
         }
         for (std::size_t s = 0; s < slabs; ++s) {
-          StoreCodes(spec.bits, ReadCodes(spec.format, block, s), slab, row);
+          SlabRow codes = ReadCodes(spec.format, block, s);
+          if (spec.low_bits != 0) codes = HighBits(codes, spec.low_bits);
+          StoreCodes(spec.bits - spec.low_bits, codes, slab, row);
           slab += spec.slab_bytes();
         }
         block += block_bytes;
       }
+    }
+  }
+}
+
+// The slabs of low bits that belong to such a panel.
+inline void PackLowSlabs(const QuantSpec& spec, std::size_t row_bytes, const std::uint8_t* source,
+                         std::size_t rows, std::uint8_t* out) {
+  const auto block_bytes = static_cast<std::size_t>(spec.source_bytes);
+  const std::size_t slabs =
+      static_cast<std::size_t>(spec.source_block) / kSlabInputs;  // of a block
+  for (std::size_t b = 0; b < row_bytes / block_bytes; ++b) {
+    for (std::size_t s = 0; s < slabs; ++s) {
+      for (std::size_t row = 0; row < rows; ++row) {
+        const std::uint8_t* block = source + row * row_bytes + b * block_bytes;
+        StoreCodes(spec.low_bits, ReadCodes(spec.format, block, s), out, row);
+      }
+      out += spec.low_slab_bytes();
     }
   }
 }
@@ -259,18 +287,29 @@ constexpr std::size_t SourceRowBytes(const QuantSpec& spec, std::size_t cols) {
          static_cast<std::size_t>(spec.source_bytes);
 }
 
-// Packs the panels [first, first + count) of a matrix.
+// What a packed matrix consists of, one behind the other.
+enum class Plane {
+  kUnits,  // [panels, units_bytes(cols)]
+  kLow,    // [panels, low_bytes(cols)]; empty unless the format keeps low bits apart
+};
+
+constexpr std::size_t PlanePanelBytes(const QuantSpec& spec, Plane plane, std::size_t cols) {
+  return plane == Plane::kUnits ? spec.units_bytes(cols) : spec.low_bytes(cols);
+}
+
+// Packs a plane of the panels [first, first + count) of a matrix.
 //   source  [rows, SourceRowBytes(cols)], the whole matrix, row after row; cols is a multiple of
 //   the
 //           format's source_block
-//   out     [count, panel_bytes(cols)]
+//   out     [count, PlanePanelBytes(plane, cols)]
 // Rows from `rows` on are zeros: the filling of the last panel, or whole panels behind it. Every
 // byte of `out` is written.
 inline void PackPanels(Format format, std::span<const std::uint8_t> source, std::size_t rows,
-                       std::size_t cols, std::size_t first, std::size_t count, std::uint8_t* out) {
+                       std::size_t cols, std::size_t first, std::size_t count, std::uint8_t* out,
+                       Plane plane = Plane::kUnits) {
   const QuantSpec& spec = SpecOf(format);
   const std::size_t row_bytes = SourceRowBytes(spec, cols);
-  const std::size_t panel_bytes = spec.panel_bytes(cols);
+  const std::size_t panel_bytes = PlanePanelBytes(spec, plane, cols);
   // A format with a second scale level and no min leaves a field of every unit untouched.
   const bool gaps = (spec.is_two_level() && !spec.has_min) || spec.padded_cols(cols) != cols;
   for (std::size_t i = 0; i < count; ++i) {
@@ -280,7 +319,9 @@ inline void PackPanels(Format format, std::span<const std::uint8_t> source, std:
     if (gaps || present < kPanelRows) std::memset(panel, 0, panel_bytes);
     if (present == 0) continue;
     const std::uint8_t* const begin = source.data() + row * row_bytes;
-    if (spec.is_float()) {
+    if (plane == Plane::kLow) {
+      internal::PackLowSlabs(spec, row_bytes, begin, present, panel);
+    } else if (spec.is_float()) {
       internal::PackFloatPanel(row_bytes, begin, present, panel);
     } else {
       internal::PackQuantPanel(spec, row_bytes, begin, present, panel);

@@ -27,17 +27,18 @@ inline Error InFile(const std::filesystem::path& path, const Error& error) {
 
 // Whether the values of a tensor change on their way, beyond being widened to the f32 of a vector.
 inline bool NeedsEncoding(const ImportTensor& tensor) {
-  const bool other_format =
-      tensor.kind == SectionKind::kMatrix && tensor.format != tensor.source_format;
+  const bool other_format = tensor.kind == SectionKind::kMatrix &&
+                            tensor.format != StoredFormat(tensor.name, tensor.source_format);
   return other_format || tensor.transposed || tensor.less_one;
 }
 
-// Packs `count` panels of a matrix from panel `first` on; of a vector, all of it. The tensor must
-// not need encoding.
+// Packs a plane of `count` panels of a matrix from panel `first` on; of a vector, all of it. The
+// tensor must not need encoding.
 inline void PackTensor(const ImportTensor& tensor, std::size_t first, std::size_t count,
-                       std::uint8_t* out) {
+                       std::uint8_t* out, Plane plane = Plane::kUnits) {
   if (tensor.kind == SectionKind::kMatrix) {
-    PackPanels(tensor.format, tensor.source, tensor.source_rows, tensor.cols, first, count, out);
+    PackPanels(tensor.format, tensor.source, tensor.source_rows, tensor.cols, first, count, out,
+               plane);
     return;
   }
   const Format format = tensor.source_format;
@@ -55,6 +56,7 @@ struct PackSlice {
   std::size_t count = 0;   // panels
   std::size_t offset = 0;  // of the result in the section
   std::size_t bytes = 0;   // of the result
+  Plane plane = Plane::kUnits;
   std::span<const std::uint8_t> source;
 };
 
@@ -65,22 +67,27 @@ inline std::vector<PackSlice> CutIntoSlices(std::span<const ImportTensor> tensor
   for (std::size_t t = 0; t < tensors.size(); ++t) {
     const ImportTensor& tensor = tensors[t];
     if (tensor.kind == SectionKind::kVector) {
-      slices.push_back({t, 0, 1, 0, tensor.cols * sizeof(float), tensor.source});
+      slices.push_back({t, 0, 1, 0, tensor.cols * sizeof(float), Plane::kUnits, tensor.source});
       continue;
     }
     const QuantSpec& spec = SpecOf(tensor.format);
-    const std::size_t panel_bytes = spec.panel_bytes(tensor.cols);
     const std::size_t row_bytes = SourceRowBytes(SpecOf(tensor.source_format), tensor.cols);
     const std::size_t panels = CountPanels(tensor.rows);
-    const std::size_t step = std::max<std::size_t>(1, kSliceBytes / panel_bytes);
-    for (std::size_t first = 0; first < panels; first += step) {
-      const std::size_t count = std::min(step, panels - first);
-      const std::size_t begin = std::min(first * kPanelRows, tensor.source_rows);
-      const std::size_t end = std::min((first + count) * kPanelRows, tensor.source_rows);
-      const std::span<const std::uint8_t> source =
-          tensor.transposed ? tensor.source
-                            : tensor.source.subspan(begin * row_bytes, (end - begin) * row_bytes);
-      slices.push_back({t, first, count, first * panel_bytes, count * panel_bytes, source});
+    std::size_t offset = 0;
+    for (const Plane plane : {Plane::kUnits, Plane::kLow}) {
+      const std::size_t panel_bytes = PlanePanelBytes(spec, plane, tensor.cols);
+      if (panel_bytes == 0) continue;
+      const std::size_t step = std::max<std::size_t>(1, kSliceBytes / panel_bytes);
+      for (std::size_t first = 0; first < panels; first += step) {
+        const std::size_t count = std::min(step, panels - first);
+        const std::size_t begin = std::min(first * kPanelRows, tensor.source_rows);
+        const std::size_t end = std::min((first + count) * kPanelRows, tensor.source_rows);
+        const std::span<const std::uint8_t> source =
+            tensor.transposed ? tensor.source
+                              : tensor.source.subspan(begin * row_bytes, (end - begin) * row_bytes);
+        slices.push_back({t, first, count, offset, count * panel_bytes, plane, source});
+        offset += count * panel_bytes;
+      }
     }
   }
   return slices;

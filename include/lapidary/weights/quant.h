@@ -31,6 +31,10 @@
 // A codebook format replaces its 4-bit code by a byte, kCodebook[code], before anything else: its
 // values are stored 128 too high, so that they are unsigned like all codes, and 128 is the zero.
 //
+// A format in two planes (low_bits) keeps the lowest bits of its codes apart, in slabs behind the
+// units of all panels, so that who needs the high bits only reads no others:
+//   unit[panels][units]  slab of low bits[panels][slabs of a row]
+//
 // Float formats have no scales: f32 panels hold input after input, 16 rows * 4 bytes; f16 and bf16
 // panels hold pairs of inputs, 16 rows * 2 inputs * 2 bytes. Odd columns are padded to pairs.
 //
@@ -66,6 +70,8 @@ enum class Format : std::uint32_t {
   kIQ4_NL = 20,
   kIQ4_XS = 23,
   kBF16 = 30,
+  // Not of GGUF: the weights of Q8_0 in two planes, for the output head (model/output_head-inl.h).
+  kQ8_0Planes = 1008,
 };
 
 enum class ScaleKind : std::uint8_t {
@@ -82,9 +88,10 @@ inline constexpr std::uint8_t kCodebook[16] = {1,   24,  45,  63,  79,  93,  106
 struct QuantSpec {
   Format format = Format::kF32;
   std::string_view name;
-  int bits = 0;   // of a stored code; of a value for float formats
-  int group = 1;  // inputs that share a scale: 16 or 32; 1 for float formats
-  int zero = 0;   // the code that means 0
+  int bits = 0;      // of a stored code; of a value for float formats
+  int low_bits = 0;  // of these, kept in slabs of their own behind the units
+  int group = 1;     // inputs that share a scale: 16 or 32; 1 for float formats
+  int zero = 0;      // the code that means 0
   ScaleKind scale = ScaleKind::kNone;
   bool has_min = false;
   bool has_codebook = false;
@@ -103,9 +110,12 @@ struct QuantSpec {
   constexpr std::size_t unit_groups() const {
     return is_float() ? 0 : unit_inputs() / static_cast<std::size_t>(group);
   }
-  // Bytes of the codes of 32 inputs of a panel.
+  // Bytes of the codes of 32 inputs of a panel: in a unit, and behind the units.
   constexpr std::size_t slab_bytes() const {
-    return kPanelRows * kSlabInputs * static_cast<std::size_t>(bits) / 8;
+    return kPanelRows * kSlabInputs * static_cast<std::size_t>(bits - low_bits) / 8;
+  }
+  constexpr std::size_t low_slab_bytes() const {
+    return kPanelRows * kSlabInputs * static_cast<std::size_t>(low_bits) / 8;
   }
   // Offsets inside a unit.
   constexpr std::size_t scales_offset() const { return is_two_level() ? 2 * 2 * kPanelRows : 0; }
@@ -126,7 +136,14 @@ struct QuantSpec {
     return (cols + unit_inputs() - 1) / unit_inputs();
   }
   constexpr std::size_t padded_cols(std::size_t cols) const { return units(cols) * unit_inputs(); }
-  constexpr std::size_t panel_bytes(std::size_t cols) const { return units(cols) * unit_bytes(); }
+  // Bytes of a panel: its units, and its slabs of low bits if there are any.
+  constexpr std::size_t units_bytes(std::size_t cols) const { return units(cols) * unit_bytes(); }
+  constexpr std::size_t low_bytes(std::size_t cols) const {
+    return padded_cols(cols) / kSlabInputs * low_slab_bytes();
+  }
+  constexpr std::size_t panel_bytes(std::size_t cols) const {
+    return units_bytes(cols) + low_bytes(cols);
+  }
 };
 
 constexpr std::size_t CountPanels(std::size_t rows) { return (rows + kPanelRows - 1) / kPanelRows; }
@@ -177,6 +194,15 @@ inline constexpr QuantSpec kQ8_0Spec = {.format = Format::kQ8_0,
                                         .scale = ScaleKind::kF16,
                                         .source_block = 32,
                                         .source_bytes = 34};
+inline constexpr QuantSpec kQ8_0PlanesSpec = {.format = Format::kQ8_0Planes,
+                                              .name = "Q8_0/2",
+                                              .bits = 8,
+                                              .low_bits = 4,
+                                              .group = 32,
+                                              .zero = 128,
+                                              .scale = ScaleKind::kF16,
+                                              .source_block = 32,
+                                              .source_bytes = 34};
 inline constexpr QuantSpec kQ2_KSpec = {.format = Format::kQ2_K,
                                         .name = "Q2_K",
                                         .bits = 2,
@@ -265,6 +291,9 @@ constexpr bool WithFormat(Format format, F&& f) {
     case Format::kQ8_0:
       f.template operator()<Format::kQ8_0>();
       return true;
+    case Format::kQ8_0Planes:
+      f.template operator()<Format::kQ8_0Planes>();
+      return true;
     case Format::kQ2_K:
       f.template operator()<Format::kQ2_K>();
       return true;
@@ -290,10 +319,10 @@ constexpr bool WithFormat(Format format, F&& f) {
   return false;
 }
 
-inline constexpr const QuantSpec* kAllSpecs[] = {&kF32Spec,  &kF16Spec,    &kBF16Spec,  &kQ4_0Spec,
-                                                 &kQ4_1Spec, &kQ5_0Spec,   &kQ5_1Spec,  &kQ8_0Spec,
-                                                 &kQ2_KSpec, &kQ3_KSpec,   &kQ4_KSpec,  &kQ5_KSpec,
-                                                 &kQ6_KSpec, &kIQ4_NLSpec, &kIQ4_XSSpec};
+inline constexpr const QuantSpec* kAllSpecs[] = {
+    &kF32Spec,  &kF16Spec,  &kBF16Spec,       &kQ4_0Spec,  &kQ4_1Spec, &kQ5_0Spec,
+    &kQ5_1Spec, &kQ8_0Spec, &kQ8_0PlanesSpec, &kQ2_KSpec,  &kQ3_KSpec, &kQ4_KSpec,
+    &kQ5_KSpec, &kQ6_KSpec, &kIQ4_NLSpec,     &kIQ4_XSSpec};
 
 // The spec of a format number as files write it; null for one that this library does not read.
 constexpr const QuantSpec* FindSpec(std::uint32_t format) {
@@ -301,6 +330,12 @@ constexpr const QuantSpec* FindSpec(std::uint32_t format) {
     if (static_cast<std::uint32_t>(spec->format) == format) return spec;
   }
   return nullptr;
+}
+
+// The same for the files of others.
+constexpr const QuantSpec* FindSourceSpec(std::uint32_t format) {
+  const QuantSpec* spec = FindSpec(format);
+  return spec == nullptr || spec->low_bits != 0 ? nullptr : spec;
 }
 
 // Not through FindSpec: g++ 12 with -fsanitize=undefined takes no comparison with null for a
@@ -315,14 +350,23 @@ constexpr const QuantSpec& SpecOf(Format format) {
 // A matrix in packed panels: a view of a mapped file, or of memory that packing filled.
 struct PackedMatrix {
   Format format = Format::kF32;
-  std::size_t rows = 0;                // outputs
-  std::size_t cols = 0;                // inputs
-  const std::uint8_t* data = nullptr;  // [CountPanels(rows), SpecOf(format).panel_bytes(cols)]
+  std::size_t rows = 0;  // outputs
+  std::size_t cols = 0;  // inputs
+  // Units of all panels, then their slabs of low bits.
+  const std::uint8_t* data = nullptr;
 
   std::size_t panels() const { return CountPanels(rows); }
   std::size_t panel_bytes() const { return SpecOf(format).panel_bytes(cols); }
   std::size_t bytes() const { return panels() * panel_bytes(); }
-  const std::uint8_t* panel(std::size_t i) const { return data + i * panel_bytes(); }
+  // Units of panel i.
+  const std::uint8_t* panel(std::size_t i) const {
+    return data + i * SpecOf(format).units_bytes(cols);
+  }
+  // Slabs of low bits of panel i.
+  const std::uint8_t* low(std::size_t i) const {
+    const QuantSpec& spec = SpecOf(format);
+    return data + panels() * spec.units_bytes(cols) + i * spec.low_bytes(cols);
+  }
 };
 
 }  // namespace lapidary

@@ -226,7 +226,7 @@ inline Result<WeightFile> WeightFile::LoadGguf(const InputFile& file, const Load
     for (std::size_t i = next++; i < slices.size() && !stop; i = next++) {
       const internal::PackSlice& slice = slices[i];
       internal::PackTensor(import->tensors[slice.tensor], slice.first, slice.count,
-                           memory + (*sections)[slice.tensor].offset + slice.offset);
+                           memory + (*sections)[slice.tensor].offset + slice.offset, slice.plane);
       file.Release(slice.source);
       done += slice.bytes;
       if (progress && !progress({.done = done, .total = total})) stop = true;

@@ -1,0 +1,150 @@
+// Upper bounds of products with weights of which only the high bits are read.
+//
+// A weight in two planes is scale * (16 high + low - 128). With low replaced by its mean, 7.5, a
+// product with the activations x is off by
+//   sum over groups of scale * sum over inputs of (low - 7.5) x.
+// Low bits behave like random ones, so this is a sum of independent terms of mean 0 whose variance
+// is known: 21.25 (that of 0 .. 15) times the sum of (scale x)^2. The kernel computes both, and the
+// bound of an output is its coarse product plus kCoarseDeviations standard deviations.
+//
+// A sum of uniform terms exceeds m deviations with a probability of at most e^(-m^2 / 2), 3e-11
+// for 7 and less for one that is nearly normal (1e-12). What is not quite random is that the
+// largest weight of a group has the code 1 or 255, and therefore low bits that lengthen it: a row
+// that fits the activations well is underestimated by up to one deviation.
+//
+// (A bound for the worst case, |low - 7.5| = 7.5 everywhere, is useless: it lets a tenth and more
+// of all rows pass.)
+#if defined(LAPIDARY_KERNELS_COARSE_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef LAPIDARY_KERNELS_COARSE_INL_H_
+#undef LAPIDARY_KERNELS_COARSE_INL_H_
+#else
+#define LAPIDARY_KERNELS_COARSE_INL_H_
+#endif
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+
+#include "lapidary/kernels/matmul-inl.h"
+#include "lapidary/kernels/panel-inl.h"
+#include "lapidary/kernels/quantize-inl.h"
+#include "lapidary/kernels/simd-inl.h"
+#include "lapidary/weights/quant.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace lapidary {
+namespace HWY_NAMESPACE {
+
+inline constexpr float kCoarseDeviations = 7.0f;
+
+// Rows of activations of a register tile: as many as in other tiles with 16 registers.
+inline constexpr size_t kCoarseTileRows = 2;
+
+// Activations [rows, cols] for CoarsePair. All rows are x.groups() groups apart.
+struct CoarseActivations {
+  Activations x;     // in the form kFormBytes
+  int32_t* starts;   // [rows, groups]: what the sum of high * x begins with
+  float* variances;  // [rows, groups]: of the error of a group whose scale is 1
+};
+
+// Bytes that BindCoarse takes from a buffer.
+constexpr size_t CoarseActivationBytes(size_t rows, size_t cols) {
+  return ActivationBytes(rows, cols) + 2 * 4 * rows * (PadActivations(cols) / kActivationGroup);
+}
+
+inline CoarseActivations BindCoarseActivations(uint8_t* buffer, size_t rows, size_t cols) {
+  CoarseActivations coarse;
+  coarse.x = BindActivations(buffer, rows, cols);
+  coarse.starts = reinterpret_cast<int32_t*>(buffer + ActivationBytes(rows, cols));
+  coarse.variances = reinterpret_cast<float*>(coarse.starts + rows * coarse.x.groups());
+  return coarse;
+}
+
+// Writes row `row` of `to` from x, [cols].
+inline void StoreCoarse(const float* HWY_RESTRICT x, const CoarseActivations& to, size_t row) {
+  StoreActivations(x, 0, to.x.cols, kFormBytes, Precision::kFast, to.x, row);
+  const size_t groups = to.x.groups();
+  for (size_t g = 0; g < groups; ++g) {
+    const int32_t* sums = to.x.sums + row * to.x.sum_groups() + 2 * g;
+    // weight = 16 scale (high + 7.5 / 16 - 8). Rounding to an integer moves a product by less than
+    // a hundredth of its deviation.
+    to.starts[row * groups + g] =
+        static_cast<int32_t>(std::lrint(-7.53125f * static_cast<float>(sums[0] + sums[1])));
+    float squares = 0;
+    const size_t begin = g * kActivationGroup;
+    for (size_t i = begin; i < std::min(begin + kActivationGroup, to.x.cols); ++i) {
+      squares += x[i] * x[i];
+    }
+    // The activations are rounded too: by errors of a twelfth of a squared step each, times weights
+    // of at most 128.
+    float& step = to.x.scales[row * groups + g];
+    constexpr float kRounding = kActivationGroup * 128.0f * 128.0f / 12;
+    to.variances[row * groups + g] = 21.25f * squares + kRounding * step * step;
+    step *= 16;
+  }
+}
+
+// For rows [row, row + kRows) of x and each panel p of the pair, the largest bound of its 16
+// outputs: bounds[r * stride + p]. Reads the units of the panels, not their low slabs.
+template <Format kFormat, size_t kRows>
+HWY_NOINLINE void CoarsePair(const PanelPair& panels, const CoarseActivations& x, size_t row,
+                             float* HWY_RESTRICT bounds, size_t stride) {
+  constexpr QuantSpec kSpec = SpecOf(kFormat);
+  static_assert(kSpec.bits == 8 && kSpec.low_bits == 4 && kSpec.group == 32 &&
+                kSpec.scale == ScaleKind::kF16 && !kSpec.has_min);
+  // The units have the layout of Q4_0.
+  constexpr matmul::GroupTraits kTraits = {kFormBytes, kSpec.group, false,
+                                           kHasByteDot ? 0 : matmul::QuadsIn16Bits(4, kSpec.group)};
+  constexpr size_t kVectors = 2 * kPanelVectors;
+  constexpr size_t kGroups = kSpec.unit_groups();
+  const DF d;
+  VF product[kRows][kVectors], variance[kRows][kVectors];
+  matmul::SetZero(product);
+  matmul::SetZero(variance);
+  const uint8_t* units[2] = {panels.units[0], panels.units[1]};
+  const size_t groups = x.x.groups();
+  for (size_t group = 0; group < groups; group += kGroups) {
+    PrefetchAhead<kSpec.unit_bytes()>(units[0], panels.units_ahead[0]);
+    PrefetchAhead<kSpec.unit_bytes()>(units[1], panels.units_ahead[1]);
+    HWY_UNROLL(2) for (size_t g = 0; g < kGroups; ++g) {
+      const size_t slab = kSpec.slabs_offset() + g * kSpec.slab_bytes();
+      VI32 sum[kRows][kVectors];
+      HWY_UNROLL(4) for (size_t r = 0; r < kRows; ++r) {
+        const VI32 start = hn::Set(DI32(), x.starts[(row + r) * groups + group + g]);
+        HWY_UNROLL(8) for (size_t v = 0; v < kVectors; ++v) sum[r][v] = start;
+      }
+      matmul::DotGroup<kTraits>(
+          matmul::SlabCodes<Format::kQ4_0>{{units[0] + slab, units[1] + slab}, {}, 0}, x.x, row,
+          (group + g) * kActivationGroup, sum);
+      HWY_UNROLL(8) for (size_t v = 0; v < kVectors; ++v) {
+        const VF scale = LoadScales<kFormat>(units[v / kPanelVectors], g, v % kPanelVectors);
+        HWY_UNROLL(4) for (size_t r = 0; r < kRows; ++r) {
+          const size_t at = (row + r) * groups + group + g;
+          product[r][v] = hn::MulAdd(hn::ConvertTo(d, sum[r][v]),
+                                     hn::Mul(scale, hn::Set(d, x.x.scales[at])), product[r][v]);
+          variance[r][v] =
+              hn::MulAdd(hn::Mul(scale, scale), hn::Set(d, x.variances[at]), variance[r][v]);
+        }
+      }
+    }
+    units[0] += kSpec.unit_bytes();
+    units[1] += kSpec.unit_bytes();
+  }
+  for (size_t r = 0; r < kRows; ++r) {
+    for (size_t p = 0; p < 2; ++p) {
+      VF largest = hn::Set(d, -HUGE_VALF);
+      for (size_t v = p * kPanelVectors; v < (p + 1) * kPanelVectors; ++v) {
+        largest = hn::Max(largest, hn::MulAdd(hn::Sqrt(variance[r][v]),
+                                              hn::Set(d, kCoarseDeviations), product[r][v]));
+      }
+      bounds[r * stride + p] = hn::ReduceMax(d, largest);
+    }
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace lapidary
+HWY_AFTER_NAMESPACE();
+
+#endif  // include guard

@@ -1,0 +1,285 @@
+// The output head: from what the decoder makes of a token to the logits of the next one.
+//
+// The head is the largest matrix of a small model (72 % of the bytes of a 270M step), and who wants
+// the best tokens only need not read all of it. If the embedding is stored in two planes, Best
+// reads the high bits of every row, which bounds its logit from above (kernels/coarse-inl.h), and
+// then computes exactly, panel by panel, what can still be among the best:
+//   1. the largest bound of every panel;
+//   2. the panels with the `count` largest bounds: the least of the `count` best logits among them
+//   is
+//      a lower bound of what the others must reach;
+//   3. the panels whose bound reaches it.
+// Exact logits are those of Logits, to the last bit.
+#if defined(LAPIDARY_MODEL_OUTPUT_HEAD_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef LAPIDARY_MODEL_OUTPUT_HEAD_INL_H_
+#undef LAPIDARY_MODEL_OUTPUT_HEAD_INL_H_
+#else
+#define LAPIDARY_MODEL_OUTPUT_HEAD_INL_H_
+#endif
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "lapidary/base/buffer.h"
+#include "lapidary/base/result.h"
+#include "lapidary/base/threads.h"
+#include "lapidary/config/precision.h"
+#include "lapidary/kernels/coarse-inl.h"
+#include "lapidary/kernels/matmul-inl.h"
+#include "lapidary/kernels/quantize-inl.h"
+#include "lapidary/kernels/team_matmul-inl.h"
+#include "lapidary/model/token_logit.h"
+#include "lapidary/weights/quant.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace lapidary {
+namespace HWY_NAMESPACE {
+
+// The `count` most likely of the tokens that are added. A logit that is NaN does not count.
+class BestTokens {
+ public:
+  explicit BestTokens(size_t count) : count_(count) {}
+
+  // What a token must reach to be added.
+  float least() const { return best_.size() < count_ ? -HUGE_VALF : best_.front().logit; }
+
+  void Add(TokenLogit token) {
+    if (best_.size() == count_) {
+      if (count_ == 0 || !MoreLikely(token, best_.front())) return;
+      std::pop_heap(best_.begin(), best_.end(), MoreLikelyToken());
+      best_.pop_back();
+    }
+    best_.push_back(token);
+    std::push_heap(best_.begin(), best_.end(), MoreLikelyToken());
+  }
+  // Tokens first, first + 1, ...
+  void Add(int32_t first, std::span<const float> logits) {
+    const DF d;
+    const auto add = [&](size_t i) {
+      if (logits[i] >= least()) Add({first + static_cast<int32_t>(i), logits[i]});
+    };
+    size_t i = 0;
+    for (; i + kLanes <= logits.size(); i += kLanes) {
+      // Nearly all are behind the least of those kept.
+      const auto reach = hn::Ge(hn::LoadU(d, logits.data() + i), hn::Set(d, least()));
+      if (hn::AllFalse(d, reach)) continue;
+      for (size_t j = 0; j < kLanes; ++j) add(i + j);
+    }
+    for (; i < logits.size(); ++i) add(i);
+  }
+
+  // The best first.
+  std::vector<TokenLogit> Take() {
+    std::sort_heap(best_.begin(), best_.end(), MoreLikelyToken());
+    return std::move(best_);
+  }
+
+ private:
+  struct MoreLikelyToken {
+    bool operator()(const TokenLogit& a, const TokenLogit& b) const { return MoreLikely(a, b); }
+  };
+
+  size_t count_;
+  std::vector<TokenLogit> best_;  // a heap, the least likely one in front
+};
+
+class OutputHead {
+ public:
+  // Rows that are computed together.
+  static constexpr size_t kRows = kRowBlock;
+  // The most tokens that Best finds faster than Logits does: beyond, too many panels remain.
+  static constexpr size_t kMostBest = 256;
+
+  // `weights` is [vocabulary, width].
+  static Result<OutputHead> Create(const PackedMatrix& weights, ThreadPool& pool) {
+    OutputHead head(weights, pool);
+    if (Status status = head.Allocate(); !status) return status.error();
+    return head;
+  }
+
+  size_t width() const { return weights_.cols; }
+  size_t vocabulary() const { return weights_.rows; }
+
+  // out[i][vocabulary] = row i of hidden, [rows, width], times the transposed weights.
+  void Logits(const float* HWY_RESTRICT hidden, size_t rows, float* const* HWY_RESTRICT out) {
+    for (size_t first = 0; first < rows; first += kRows) {
+      const size_t count = std::min(kRows, rows - first);
+      pool_->Run([&](size_t thread) HWY_ATTR {
+        const TeamMember member = {thread, pool_->size()};
+        const Range mine = member.PartOf(count);
+        for (size_t r = mine.begin; r < mine.end; ++r) {
+          StoreExact(hidden + (first + r) * weights_.cols, r);
+        }
+        pool_->Barrier();
+        ThreadScratch& scratch = scratch_[thread];
+        const PackedMatrix* const matrices[] = {&weights_};
+        TeamMatMul(member, matrices, exact_, count, Precision::kExact, scratch.matmul,
+                   scratch.block,
+                   [&](size_t r, size_t column, const float* HWY_RESTRICT c, size_t n)
+                       HWY_ATTR { hwy::CopyBytes(c, out[first + r] + column, n * sizeof(float)); });
+      });
+    }
+  }
+
+  // Whether Best reads less than Logits.
+  bool is_coarse() const { return SpecOf(weights_.format).low_bits != 0; }
+
+  // For each row of hidden, the `count` most likely of the first `choices` tokens, the best first.
+  // Precondition: is_coarse().
+  std::vector<std::vector<TokenLogit>> Best(const float* HWY_RESTRICT hidden, size_t rows,
+                                            size_t count, size_t choices) {
+    std::vector<std::vector<TokenLogit>> best;
+    for (size_t first = 0; first < rows; first += kRows) {
+      const size_t n = std::min(kRows, rows - first);
+      BestOfBlock(hidden + first * weights_.cols, n, count, choices, best);
+    }
+    return best;
+  }
+
+ private:
+  struct ThreadScratch {
+    MatMulScratch matmul;
+    HWY_ALIGN float block[kRowBlock * kPairOutputs];
+  };
+
+  // Two panels whose logits are computed for a row. They may be the same one.
+  struct PanelTask {
+    size_t row;
+    size_t panels[2];
+  };
+
+  OutputHead(const PackedMatrix& weights, ThreadPool& pool) : weights_(weights), pool_(&pool) {}
+
+  Status Allocate() {
+    const size_t exact = (ActivationBytes(kRows, weights_.cols) + 63) / 64 * 64;
+    const size_t coarse = (CoarseActivationBytes(kRows, weights_.cols) + 63) / 64 * 64;
+    Result<AlignedBuffer> memory = AlignedBuffer::Allocate(
+        exact + (is_coarse() ? coarse : 0) + pool_->size() * sizeof(ThreadScratch),
+        "the output head");
+    if (!memory) return memory.error();
+    memory_ = *std::move(memory);
+    exact_ = BindActivations(memory_.data(), kRows, weights_.cols);
+    uint8_t* next = memory_.data() + exact;
+    if (is_coarse()) {
+      coarse_ = BindCoarseActivations(next, kRows, weights_.cols);
+      next += coarse;
+    }
+    scratch_ = reinterpret_cast<ThreadScratch*>(next);
+    return {};
+  }
+
+  void StoreExact(const float* HWY_RESTRICT hidden, size_t r) {
+    StoreActivations(hidden, 0, weights_.cols, FormFor(weights_.format, Precision::kExact),
+                     Precision::kExact, exact_, r);
+  }
+
+  void BestOfBlock(const float* HWY_RESTRICT hidden, size_t rows, size_t count, size_t choices,
+                   std::vector<std::vector<TokenLogit>>& result) {
+    const size_t panels = CountPanels(std::min(choices, weights_.rows));
+    const size_t pairs = (panels + 1) / 2;
+    bounds_.resize(rows * 2 * pairs);
+    pool_->Run([&](size_t thread) HWY_ATTR { Coarse(thread, hidden, rows, pairs); });
+
+    std::vector<BestTokens> best(rows, BestTokens(count));
+    tasks_.clear();
+    for (size_t r = 0; r < rows; ++r) {
+      const std::span<float> bounds(bounds_.data() + r * 2 * pairs, panels);
+      BestTokens seeds(count);  // here a "token" is a panel
+      seeds.Add(0, bounds);
+      AddTasks(r, seeds.Take(), bounds);
+    }
+    RunTasks(choices, best);
+    tasks_.clear();
+    for (size_t r = 0; r < rows; ++r) {
+      const std::span<float> bounds(bounds_.data() + r * 2 * pairs, panels);
+      std::vector<TokenLogit> rest;
+      for (size_t panel = 0; panel < panels; ++panel) {
+        if (bounds[panel] >= best[r].least()) rest.push_back({static_cast<int32_t>(panel), 0});
+      }
+      AddTasks(r, rest, bounds);
+    }
+    RunTasks(choices, best);
+    for (BestTokens& tokens : best) result.push_back(tokens.Take());
+  }
+
+  // The largest bound of every panel, for all rows.
+  HWY_NOINLINE void Coarse(size_t thread, const float* HWY_RESTRICT hidden, size_t rows,
+                           size_t pairs) {
+    constexpr Format kFormat = Format::kQ8_0Planes;
+    const TeamMember member = {thread, pool_->size()};
+    const Range mine = member.PartOf(rows);
+    for (size_t r = mine.begin; r < mine.end; ++r) {
+      StoreExact(hidden + r * weights_.cols, r);
+      StoreCoarse(hidden + r * weights_.cols, coarse_, r);
+    }
+    pool_->Barrier();
+    const size_t last = weights_.panels() - 1;
+    const Range part = member.PartOf(pairs);
+    for (size_t pair = part.begin; pair < part.end; ++pair) {
+      const PanelPair both(weights_, 2 * pair, std::min(2 * pair + 1, last));
+      matmul::ForRowTiles<kCoarseTileRows>(rows, [&](auto tile_rows, size_t r) HWY_ATTR {
+        CoarsePair<kFormat, tile_rows()>(both, coarse_, r, bounds_.data() + (r * pairs + pair) * 2,
+                                         2 * pairs);
+      });
+    }
+  }
+
+  // Tasks for panels of a row, none of which becomes a task again.
+  void AddTasks(size_t row, std::span<const TokenLogit> panels, std::span<float> bounds) {
+    for (size_t i = 0; i < panels.size(); i += 2) {
+      const auto first = static_cast<size_t>(panels[i].id);
+      const auto second = static_cast<size_t>(panels[std::min(i + 1, panels.size() - 1)].id);
+      tasks_.push_back({row, {first, second}});
+      bounds[first] = bounds[second] = -HUGE_VALF;
+    }
+  }
+
+  // Computes the tasks and adds their logits to the best of their rows.
+  void RunTasks(size_t choices, std::vector<BestTokens>& best) {
+    if (tasks_.empty()) return;
+    constexpr Format kFormat = Format::kQ8_0Planes;
+    logits_.resize(tasks_.size() * kPairOutputs);
+    pool_->Run([&](size_t thread) HWY_ATTR {
+      const Range part = PartOf(tasks_.size(), thread, pool_->size());
+      for (size_t i = part.begin; i < part.end; ++i) {
+        const PanelTask& task = tasks_[i];
+        const PanelTask& next = tasks_[std::min(i + 1, part.end - 1)];
+        PanelPair both(weights_, task.panels[0], task.panels[1]);
+        both.SetNext(PanelPair(weights_, next.panels[0], next.panels[1]));
+        HWY_ALIGN float c[kPairOutputs];
+        matmul::QuantRow<kFormat>(both, weights_.cols, exact_, task.row, c);
+        hwy::CopyBytes(c, logits_.data() + i * kPairOutputs, sizeof(c));
+      }
+    });
+    for (size_t i = 0; i < tasks_.size(); ++i) {
+      const PanelTask& task = tasks_[i];
+      for (size_t p = 0; p < (task.panels[0] == task.panels[1] ? 1 : 2); ++p) {
+        const size_t first = task.panels[p] * kPanelRows;
+        const std::span<const float> logits(logits_.data() + i * kPairOutputs + p * kPanelRows,
+                                            std::min(kPanelRows, choices - first));
+        best[task.row].Add(static_cast<int32_t>(first), logits);
+      }
+    }
+  }
+
+  PackedMatrix weights_;
+  ThreadPool* pool_;
+  AlignedBuffer memory_;
+  Activations exact_;                 // [kRows, width]
+  CoarseActivations coarse_;          // [kRows, width]
+  ThreadScratch* scratch_ = nullptr;  // [threads]
+  std::vector<float> bounds_;         // [rows, panels, rounded up to pairs]
+  std::vector<PanelTask> tasks_;
+  std::vector<float> logits_;  // [tasks, kPairOutputs]
+};
+
+}  // namespace HWY_NAMESPACE
+}  // namespace lapidary
+HWY_AFTER_NAMESPACE();
+
+#endif  // include guard

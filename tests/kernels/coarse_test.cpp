@@ -1,0 +1,90 @@
+// Bounds from the high bits of weights, against sums in double over the codes of the source.
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <random>
+#include <vector>
+
+#include "lapidary/base/buffer.h"
+#include "lapidary/kernels/coarse-inl.h"
+#include "tests/support/catch.h"
+#include "tests/support/dequantize.h"
+#include "tests/support/packed.h"
+#include "tests/support/scalar.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace lapidary {
+namespace HWY_NAMESPACE {
+namespace {
+
+using lapidary::testing::HalfToFloat;
+using lapidary::testing::Packed;
+using lapidary::testing::RandomBlocks;
+using lapidary::testing::UniformVector;
+
+// The bound of an output in double: blocks are those of its row, 34 bytes for 32 inputs.
+double Bound(const uint8_t* blocks, const std::vector<float>& x) {
+  double product = 0, variance = 0;
+  for (size_t k = 0; k < x.size(); k += 32, blocks += 34) {
+    const double scale = static_cast<double>(HalfToFloat(blocks));
+    double largest = 0, squares = 0;
+    for (size_t i = 0; i < 32; ++i) {
+      const double value = static_cast<double>(x[k + i]);
+      const int code = static_cast<int8_t>(blocks[2 + i]) + 128;
+      product += scale * value * (code / 16 * 16 + 7.5 - 128);
+      squares += value * value;
+      largest = std::max(largest, std::abs(value));
+    }
+    const double step = largest / 127;
+    variance += scale * scale * (21.25 * squares + 32 * 128.0 * 128 / 12 * step * step);
+  }
+  return product + 7 * std::sqrt(variance);
+}
+
+TEST_CASE("the bound of a panel is the coarse product of a row plus seven deviations") {
+  std::mt19937 random(1);
+  for (const size_t cols : {32, 96, 640}) {
+    constexpr size_t kRows = 80, kInputs = 3;
+    const std::vector<uint8_t> source = RandomBlocks(Format::kQ8_0, kRows * cols, random);
+    const Packed packed(Format::kQ8_0Planes, kRows, cols, source);
+    const AlignedBuffer memory =
+        *AlignedBuffer::Allocate(CoarseActivationBytes(kInputs, cols), "activations");
+    const CoarseActivations x =
+        BindCoarseActivations(const_cast<uint8_t*>(memory.data()), kInputs, cols);
+    std::vector<std::vector<float>> inputs;
+    for (size_t r = 0; r < kInputs; ++r) {
+      inputs.push_back(UniformVector(random, cols, 10));
+      inputs.back()[7] = 300;  // one that makes the others small beside the step of their group
+      StoreCoarse(inputs.back().data(), x, r);
+    }
+    float bounds[kInputs][2];
+    size_t wrong = 0;
+    for (size_t panel = 0; panel < kRows / 16; ++panel) {
+      const size_t other = (panel + 3) % (kRows / 16);
+      const PanelPair pair(packed.matrix, panel, other);
+      CoarsePair<Format::kQ8_0Planes, 1>(pair, x, 0, bounds[0], 2);
+      CoarsePair<Format::kQ8_0Planes, 2>(pair, x, 1, bounds[1], 2);
+      for (size_t r = 0; r < kInputs; ++r) {
+        for (size_t p = 0; p < 2; ++p) {
+          double expected = -HUGE_VAL, magnitude = 0;
+          for (size_t row = 0; row < 16; ++row) {
+            const size_t first = ((p == 0 ? panel : other) * 16 + row) * (cols / 32) * 34;
+            const double bound = Bound(source.data() + first, inputs[r]);
+            expected = std::max(expected, bound);
+            magnitude = std::max(magnitude, std::abs(bound));
+          }
+          // The product is that of activations rounded to 8 bits, whose error the bound allows for:
+          // far less than a seventh of what the deviations add.
+          wrong += !(std::abs(static_cast<double>(bounds[r][p]) - expected) < 0.02 * magnitude);
+        }
+      }
+    }
+    CAPTURE(cols);
+    CHECK(wrong == 0);
+  }
+}
+
+}  // namespace
+}  // namespace HWY_NAMESPACE
+}  // namespace lapidary
+HWY_AFTER_NAMESPACE();
