@@ -93,7 +93,7 @@ TEST_CASE("a safetensors file that is cut short or has a nonsense header is refu
   Says(Refused(SafetensorsBuilder().Build("[1, 2]")), ErrorCode::kCorrupt, "no JSON object");
   Says(Refused(SafetensorsBuilder().Build("{\"a\": ")), ErrorCode::kCorrupt, "no JSON object");
   Says(Refused(SafetensorsBuilder().Build(std::string(100000, '['))), ErrorCode::kCorrupt,
-       "no JSON object");
+       "nested more than 64 deep");
   Says(Refused(SafetensorsBuilder().Build("{\"a\": 1}")), ErrorCode::kUnsupported, "entry a");
 }
 

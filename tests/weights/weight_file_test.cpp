@@ -96,6 +96,7 @@ void CheckEqual(const WeightFile& a, const WeightFile& b) {
 TEST_CASE("a blob and the GGUF file that it was made from are the same model") {
   const TempFolder folder;
   for (const QuantSpec* spec : kAllSpecs) {
+    if (spec->format == Format::kQ8_0Planes) continue;  // no type of GGUF files: made from Q8_0
     CAPTURE(std::string(spec->name));
     const Config& config = spec->source_block == 256 ? kWideConfig : kTinyConfig;
     GgufBuilder builder = BuildGemma(config, spec->format);
