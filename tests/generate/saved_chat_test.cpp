@@ -1,11 +1,12 @@
 // Chats as bytes: what is restored goes on as the saved one would have, and bytes from anywhere are
 // an error.
+#include "lapidary/generate/saved_chat.h"
+
 #include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
 
-#include "lapidary/generate/saved_chat.h"
 #include "tests/support/catch.h"
 #include "tests/support/tiny_model.h"
 

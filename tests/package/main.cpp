@@ -12,6 +12,7 @@ int main() {
   std::cout << "Lapidary " << lapidary::kVersion.major_version << '.'
             << lapidary::kVersion.minor_version << ": " << model.error().message << '\n'
             << "main.cpp is compiled for " << lapidary::StaticTargetName() << '\n';
-  if (std::string_view(lapidary::StaticTargetName()) != hwy::TargetName(HWY_STATIC_TARGET)) return 1;
+  if (std::string_view(lapidary::StaticTargetName()) != hwy::TargetName(HWY_STATIC_TARGET))
+    return 1;
   return SecondFile();
 }

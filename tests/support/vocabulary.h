@@ -1,4 +1,5 @@
-// Vocabularies for tests of text: a small one made by hand (hand_made.h), and that of the real model.
+// Vocabularies for tests of text: a small one made by hand (hand_made.h), and that of the real
+// model.
 #ifndef LAPIDARY_TESTS_SUPPORT_VOCABULARY_H_
 #define LAPIDARY_TESTS_SUPPORT_VOCABULARY_H_
 

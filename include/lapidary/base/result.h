@@ -32,8 +32,8 @@ struct Error {
   std::string message;
 };
 
-// Puts values one behind the other as text: StrCat("layer ", 3, " has ", 2.5). Messages are rare: kept out
-// of line, they cost neither the speed of the code around them nor the time to compile it.
+// Puts values one behind the other as text: StrCat("layer ", 3, " has ", 2.5). Messages are rare:
+// kept out of line, they cost neither the speed of the code around them nor the time to compile it.
 template <class... Parts>
 [[gnu::noinline, gnu::cold]] std::string StrCat(const Parts&... parts) {
   std::ostringstream out;
@@ -50,8 +50,8 @@ template <class... Parts>
 template <class T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : value_(std::move(value)) {}         // NOLINT: implicit on purpose
-  Result(Error error) : error_(std::move(error)) {}     // NOLINT: implicit on purpose
+  Result(T value) : value_(std::move(value)) {}      // NOLINT: implicit on purpose
+  Result(Error error) : error_(std::move(error)) {}  // NOLINT: implicit on purpose
 
   bool ok() const { return value_.has_value(); }
   explicit operator bool() const { return ok(); }

@@ -82,7 +82,7 @@ inline Error CutShort(const char* kind, std::size_t bytes, std::string_view miss
 }
 
 // The tables of a DHT segment (ITU T.81, B.2.4.2): a byte, the numbers of codes of 1 to 16 bits, a
-// byte per code. There are 256 codes at most; versions of stb_image before 2.29 write beyond an
+// byte per code. There are 256 codes at most; the stb_image of Debian 12 writes beyond an
 // array if there are more.
 inline Status CheckHuffmanTables(std::span<const std::uint8_t> body) {
   constexpr std::size_t kLengths = 16, kMostCodes = 256;
