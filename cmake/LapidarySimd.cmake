@@ -18,6 +18,30 @@ else()
   endif()
 endif()
 
+# lapidary_native_target(<variable>)
+#
+# The best of the instruction sets of lapidary_add_engine that this machine's CPU has; empty if that is
+# the compiler's own baseline, or not known.
+function(lapidary_native_target variable)
+  set(CMAKE_REQUIRED_FLAGS ${LAPIDARY_NATIVE_FLAG})
+  set(CMAKE_REQUIRED_QUIET ON)
+  set(CMAKE_TRY_COMPILE_TARGET_TYPE STATIC_LIBRARY)
+  set(${variable} "" PARENT_SCOPE)
+  foreach(candidate AVX3_ZEN4=__AVX512BF16__ AVX3_DL=__AVX512VNNI__ AVX3=__AVX512F__ AVX2=__AVX2__)
+    string(REPLACE "=" ";" pair ${candidate})
+    list(GET pair 0 name)
+    list(GET pair 1 macro)
+    check_cxx_source_compiles("
+      #ifndef ${macro}
+      #error This CPU has no ${name}.
+      #endif" LAPIDARY_CPU_HAS_${name})
+    if(LAPIDARY_CPU_HAS_${name})
+      set(${variable} ${name} PARENT_SCOPE)
+      return()
+    endif()
+  endforeach()
+endfunction()
+
 # lapidary_check_simd(<target>)
 #
 # Warns if <target> is compiled for x86-64 without all that Highway wants for its AVX2 target (AES and
