@@ -151,15 +151,13 @@ void AddGenerate(CLI::App& app, Command* chosen) {
         AddSamplingFlags(command, flags.sampling);
         AddTexts(command, {"--stop", "TEXT", "End before this text; may be given several times"},
                  flags.stop);
-        CLI::App& guesses =
-            *command.add_option_group("Guesses",
-                                      "Compute several tokens at a time, as far as they are "
-                                      "guessed right. The text stays the same.");
+        CLI::App& guesses = AddAtMostOneOf(command, "Guesses",
+                                           "Compute several tokens at a time, as far as they are "
+                                           "guessed right. The text stays the same.");
         AddFlag(guesses, "--lookup", "Guess by what followed the last tokens earlier in the text",
                 flags.lookup);
         AddText(guesses, {"--draft", "FILE", "Guess by a smaller model with the same vocabulary"},
                 flags.draft);
-        guesses.require_option(0, 1);
         AddJsonFlag(command, flags.json);
         SetFooter(command,
                   "Only the new text goes to standard output. The last line on standard error: "

@@ -70,6 +70,12 @@ CLI::App& AddOneOf(CLI::App& command, const char* title, const char* what) {
   return group;
 }
 
+CLI::App& AddAtMostOneOf(CLI::App& command, const char* title, const char* what) {
+  CLI::App& group = *command.add_option_group(title, what);
+  group.require_option(0, 1);
+  return group;
+}
+
 void SetFooter(CLI::App& command, const char* text) { command.footer(text); }
 
 CLI::App& AddSubcommand(CLI::App& app, const char* name, const char* what, Command run,

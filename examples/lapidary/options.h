@@ -46,6 +46,7 @@ void AddFlag(CLI::App& command, const char* names, const char* what, bool& value
 void AddJsonFlag(CLI::App& command, bool& json);
 // Of the options that are added to the result, exactly one must be given.
 CLI::App& AddOneOf(CLI::App& command, const char* title, const char* what);
+CLI::App& AddAtMostOneOf(CLI::App& command, const char* title, const char* what);
 // Ends the help text.
 void SetFooter(CLI::App& command, const char* text);
 
