@@ -26,7 +26,7 @@ void Pack(const Import& import) {
     const ImportTensor& tensor = import.tensors[slice.tensor];
     if (internal::NeedsEncoding(tensor)) continue;
     std::vector<std::uint8_t> packed(slice.bytes);
-    internal::PackTensor(tensor, slice.first, slice.count, packed.data());
+    internal::PackTensor(tensor, slice.first, slice.count, packed.data(), slice.plane);
   }
   if (import.vocabulary) {
     fuzz::Require(DecodeVocabulary(vocabulary).ok(), "an imported vocabulary can be read again");

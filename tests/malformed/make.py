@@ -311,7 +311,7 @@ def hugging_face(corpus):
         entries = {k: v for k, v in tiny.HF_CONFIG.items() if k not in without}
         folder("config_" + name, expected, config__json=json.dumps(dict(entries, **changed)).encode())
 
-    folder("no_config", r"config.json: No such file", config__json=None)
+    folder("no_config", r"a folder without config.json", config__json=None)
     folder("no_weights", r"no model.safetensors and no shards", model__safetensors=None)
     folder("only_an_adapter", r"only an adapter", model__safetensors=None, adapter_config__json=b"{}")
     for name, text in (("empty", b" "), ("cut", b'{"model_type": "gem'), ("list", b"[]"), ("binary", bytes(range(256))),
