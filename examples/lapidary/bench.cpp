@@ -99,7 +99,8 @@ Result<double> TimeTogether(const OpenedModel& opened, const BenchFlags& flags,
   for (const std::int32_t id : ids.subspan(flags.prefill)) {
     const Stopwatch watch;
     const std::vector<std::int32_t> next(flags.sessions, id);
-    if (Status status = opened.model->DecodeTogether(all, next); !status) return status.error();
+    if (Status status = opened.model->DecodeTogether(all, next, flags.all_logits ? 0 : 1); !status)
+      return status.error();
     seconds.push_back(watch.seconds());
   }
   return static_cast<double>(flags.sessions) / Median(std::move(seconds));

@@ -297,12 +297,16 @@ TEST_CASE("sessions of different lengths step together as they do alone") {
         sessions.push_back(&together[i]);
         ids.push_back(more[(step + i) % more.size()]);
       }
-      const Status status = model.DecodeTogether(sessions, ids);
+      const std::size_t best = step % 3;
+      const Status status = model.DecodeTogether(sessions, ids, best);
       INFO((status ? "" : status.error().message));
       REQUIRE(status.ok());
       for (std::size_t i = 0; i < sessions.size(); ++i) {
         REQUIRE(alone[i].Decode(ids[i]).ok());
         CAPTURE(step, i);
+        // Those found together first, then logits, which nobody has computed yet.
+        const auto found = together[i].Best(best), expected = alone[i].Best(best);
+        CHECK(std::equal(found.begin(), found.end(), expected.begin(), expected.end()));
         CHECK(SameBits(together[i].logits(), alone[i].logits()));
         CHECK(together[i].position() == alone[i].position());
       }

@@ -152,8 +152,8 @@ class EngineOf final : public Engine {
     return std::unique_ptr<EngineChat>(std::make_unique<EngineChatOf<M>>(*std::move(chat)));
   }
 
-  Status DecodeTogether(std::span<EngineSession* const> sessions,
-                        std::span<const int32_t> ids) const override {
+  Status DecodeTogether(std::span<EngineSession* const> sessions, std::span<const int32_t> ids,
+                        size_t best) const override {
     std::vector<Session<M>*> all;
     for (size_t i = 0; i < sessions.size(); ++i) {
       if (sessions[i]->class_id() != &EngineSessionOf<M>::kClassId) {
@@ -161,7 +161,7 @@ class EngineOf final : public Engine {
       }
       all.push_back(&static_cast<EngineSessionOf<M>*>(sessions[i])->session());
     }
-    return model_.DecodeTogether(all, ids);
+    return model_.DecodeTogether(all, ids, best);
   }
   Status GenerateBatch(std::span<const Prompt> prompts, const BatchOptions& options,
                        const BatchCallback& on_result) const override {

@@ -117,7 +117,7 @@ class Engine {
   virtual Result<std::unique_ptr<EngineChat>> RestoreChat(
       std::span<const std::uint8_t> bytes) const = 0;
   virtual Status DecodeTogether(std::span<EngineSession* const> sessions,
-                                std::span<const std::int32_t> ids) const = 0;
+                                std::span<const std::int32_t> ids, std::size_t best = 0) const = 0;
   virtual Status GenerateBatch(std::span<const Prompt> prompts, const BatchOptions& options,
                                const BatchCallback& on_result) const = 0;
   virtual Result<std::vector<float>> Embed(const PromptView& prompt,

@@ -55,6 +55,9 @@ class Generation {
     result_.all_logits = wanted_best_ == 0;
   }
 
+  // How many of the most likely tokens Next looks at; 0: all logits.
+  size_t wanted_best() const { return wanted_best_; }
+
   // Makes the session compute what Next will ask for, and whoever guesses read the text so far:
   // part of reading the prompt.
   template <ModelSpec M>

@@ -103,9 +103,12 @@ class Model {
 
   // Appends a token to each of several sessions of this model in one step, which reads the weights
   // once for all of them: ids[i] to sessions[i], each of which then has the logits that its own
-  // Decode would give, to the last bit. At most chunk() sessions, each of them once. Errors: those
-  // of Session::Decode, naming the first session that they are about, with nothing changed.
-  Status DecodeTogether(std::span<Session<M>* const> sessions, std::span<const int32_t> ids) const {
+  // Decode would give, to the last bit. If `best` is not 0, it is Session::Best(best) that is
+  // computed for all of them at once, and logits are when they are asked for. At most chunk()
+  // sessions, each of them once. Errors: those of Session::Decode, naming the first session that
+  // they are about, with nothing changed.
+  Status DecodeTogether(std::span<Session<M>* const> sessions, std::span<const int32_t> ids,
+                        size_t best = 0) const {
     if (sessions.size() != ids.size() || sessions.size() > chunk()) {
       return MakeError(ErrorCode::kInvalidArgument,
                        "expected as many tokens as sessions and at most ", chunk(), ", found ",
@@ -125,7 +128,7 @@ class Model {
         return MakeError(checked.error().code, "session ", i, ": ", checked.error().message);
       }
     }
-    return Session<M>::DecodeEach(sessions, ids);
+    return Session<M>::DecodeEach(sessions, ids, best);
   }
 
   // Shows a picture to the image encoder: seconds of work on all threads, during which steps of
@@ -503,7 +506,8 @@ class Session {
     return {};
   }
 
-  static Status DecodeEach(std::span<Session* const> sessions, std::span<const int32_t> ids) {
+  static Status DecodeEach(std::span<Session* const> sessions, std::span<const int32_t> ids,
+                           size_t best) {
     if (sessions.empty()) return {};
     auto& model = *sessions[0]->state_;
     const size_t count = sessions.size();
@@ -514,13 +518,23 @@ class Session {
       runs.back().hidden = hidden.data() + i * kWidth;
     }
     if (Status status = sessions[0]->StepTogether(runs, Precision::kExact); !status) return status;
-    std::vector<float*> logits;
     for (size_t i = 0; i < count; ++i) {
       const float* const row = runs[i].hidden;
       sessions[i]->Record(runs[i], Outlook({row, row + kWidth}, kWidth));
-      logits.push_back(sessions[i]->outlook_.LogitsRoom(kVocabulary));
     }
     const std::lock_guard<std::mutex> lock(model.mutex);
+    best = std::min(best, kChoices);
+    if (best != 0 && best <= OutputHead::kMostBest && model.head.is_coarse()) {
+      auto tokens = model.head.Best(hidden.data(), count, best, kChoices);
+      for (size_t i = 0; i < count; ++i) {
+        sessions[i]->outlook_.KnowBest(best, std::move(tokens[i]));
+      }
+      return {};
+    }
+    std::vector<float*> logits;
+    for (Session* session : sessions) {
+      logits.push_back(session->outlook_.LogitsRoom(kVocabulary));
+    }
     model.head.Logits(hidden.data(), count, logits.data());
     return {};
   }

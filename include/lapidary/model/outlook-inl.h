@@ -62,10 +62,18 @@ class Outlook {
     return logits_.data();
   }
 
+  // The same for Best(count).
+  void KnowBest(size_t count, std::vector<TokenLogit> best) {
+    count_ = count;
+    first_best_ = state_;
+    best_.clear();
+    best_.push_back(std::move(best));
+  }
+
   // The `count` most likely of the first `choices` tokens, the best first.
   std::span<const TokenLogit> Best(OutputHead& head, std::mutex& mutex, size_t count,
                                    size_t choices) {
-    if (empty()) return {};
+    if (empty() || count == 0) return {};
     if (count == count_ && state_ - first_best_ < best_.size()) return best_[state_ - first_best_];
     count_ = count;
     first_best_ = state_;
