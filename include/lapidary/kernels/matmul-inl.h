@@ -385,8 +385,8 @@ HWY_NOINLINE void QuantRow(const PanelPair& panels, Cols cols, const Activations
 }
 
 // Calls tile(size constant, first row) for `rows` rows in pieces of kMost, 4, 2 and 1. (Four query
-// heads share a key head in the 270M and 1B: in two tiles of 2, attention of a step of decode took
-// 1.6 times as long.)
+// heads share a key head in the 270M and 1B: one tile of 4 makes 84 GOP/s of a page of keys in a
+// step of decode, two of 2 made 48.)
 template <size_t kMost, class Tile>
 HWY_INLINE void ForRowTiles(size_t rows, const Tile& tile) {
   size_t r = 0;
