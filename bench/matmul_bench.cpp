@@ -105,7 +105,7 @@ void Prefill(benchmark::State& state, Format format, Precision precision, Shape 
   auto& room = *reinterpret_cast<target::MatMulScratch*>(const_cast<std::uint8_t*>(scratch.data()));
   for (auto _ : state) {
     for (std::size_t pair = 0; pair < target::CountPairs(w); ++pair) {
-      target::MatMulPair(w, pair, input.x, 0, kRows, precision, room, c);
+      target::MatMulPair(target::PairOf(w, pair), input.x, 0, kRows, precision, room, c);
       benchmark::DoNotOptimize(c[0]);
     }
   }
@@ -132,10 +132,9 @@ void DecodeWith(benchmark::State& state, Format format, Shape shape, Cols cols) 
     w.data = weights.data() + copy++ % copies * w.bytes();
     for (std::size_t pair = 0; pair < target::CountPairs(w); ++pair) {
       if constexpr (std::is_same_v<Cols, std::size_t>) {
-        target::MatMulPair(w, pair, input.x, 0, 1, Precision::kExact, room, c);
+        target::MatMulPair(target::PairOf(w, pair), input.x, 0, 1, Precision::kExact, room, c);
       } else {
-        const target::PanelPair panels(w, 2 * pair, 2 * pair + 1);
-        target::matmul::QuantRow<Format::kQ4_0>(panels, cols, input.x, 0, c);
+        target::matmul::QuantRow<Format::kQ4_0>(target::PairOf(w, pair), cols, input.x, 0, c);
       }
       benchmark::DoNotOptimize(c[0]);
     }

@@ -37,13 +37,19 @@ struct BenchRun {
   std::string hash;  // of the last logits
 };
 
-// <bos> and ids of ordinary pieces: the same in every run and on every machine. Speed does not
-// depend on which.
+// A prompt of <bos> and ids of ordinary pieces: the same in every run and on every machine. Speed
+// does not depend on which.
 std::vector<std::int32_t> MakeIds(std::size_t count) {
   std::mt19937 random(1);
   std::vector<std::int32_t> ids = {kBos};
   while (ids.size() < count) ids.push_back(static_cast<std::int32_t>(1000 + random() % 200'000));
   return ids;
+}
+
+// The most likely token; <bos> where all logits are NaN.
+std::int32_t Likeliest(EngineSession& session) {
+  const std::span<const TokenLogit> best = session.Best(1);
+  return best.empty() ? kBos : best.front().id;
 }
 
 Result<BenchRun> RunOnce(const OpenedModel& opened, const BenchFlags& flags,
@@ -52,19 +58,18 @@ Result<BenchRun> RunOnce(const OpenedModel& opened, const BenchFlags& flags,
   if (!session) return session.error();
   BenchRun run;
   const Stopwatch prefill;
-  if (Status status = (*session)->Prefill(ids.first(flags.prefill), {}); !status) {
-    return status.error();
-  }
-  // What a greedy generation asks for, or one that wants probabilities.
+  if (Status status = (*session)->Prefill(ids); !status) return status.error();
+  // What a greedy generation does, or one that wants probabilities.
   const auto choose = [&] {
-    flags.all_logits ? void((*session)->logits()) : void((*session)->Best(1));
+    if (flags.all_logits) (*session)->logits();
+    return Likeliest(**session);
   };
-  choose();
+  std::int32_t next = choose();
   run.prefill_seconds = prefill.seconds();
   const Stopwatch decode;
-  for (const std::int32_t id : ids.subspan(flags.prefill)) {
-    if (Status status = (*session)->Append(id); !status) return status.error();
-    choose();
+  for (std::size_t i = 0; i < flags.decode; ++i) {
+    if (Status status = (*session)->Append(next); !status) return status.error();
+    next = choose();
   }
   run.decode_seconds = decode.seconds();
   run.hash = HashOf((*session)->logits());
@@ -83,12 +88,12 @@ double MedianOf(std::span<const BenchRun> runs, double BenchRun::*member) {
   return Median(std::move(values));
 }
 
-// Tokens per second of `sessions` sessions together, which all go through the same ids.
+// Tokens per second of `sessions` sessions together, which all say the same.
 Result<double> TimeTogether(const OpenedModel& opened, const BenchFlags& flags,
                             std::span<const std::int32_t> ids) {
   Result<std::unique_ptr<EngineSession>> first = opened.NewSession(flags.model);
   if (!first) return first.error();
-  if (Status status = (*first)->Prefill(ids.first(flags.prefill)); !status) return status.error();
+  if (Status status = (*first)->Prefill(ids); !status) return status.error();
   std::vector<std::unique_ptr<EngineSession>> sessions;
   std::vector<EngineSession*> all;
   for (std::size_t i = 0; i < flags.sessions; ++i) {
@@ -96,12 +101,14 @@ Result<double> TimeTogether(const OpenedModel& opened, const BenchFlags& flags,
     all.push_back(sessions.back().get());
   }
   std::vector<double> seconds;
-  for (const std::int32_t id : ids.subspan(flags.prefill)) {
-    const Stopwatch watch;
+  std::int32_t id = Likeliest(**first);
+  for (std::size_t i = 0; i < flags.decode; ++i) {
     const std::vector<std::int32_t> next(flags.sessions, id);
+    const Stopwatch watch;
     if (Status status = opened.model->DecodeTogether(all, next, flags.all_logits ? 0 : 1); !status)
       return status.error();
     seconds.push_back(watch.seconds());
+    id = Likeliest(*all[0]);
   }
   return static_cast<double>(flags.sessions) / Median(std::move(seconds));
 }
@@ -136,7 +143,7 @@ struct Report {
 
 Result<Report> Measure(const OpenedModel& opened, const BenchFlags& flags) {
   const Engine& model = *opened.model;
-  const std::vector<std::int32_t> ids = MakeIds(flags.prefill + flags.decode);
+  const std::vector<std::int32_t> ids = MakeIds(flags.prefill);
   std::vector<BenchRun> runs;
   for (std::size_t i = 0; i < flags.runs; ++i) {
     Result<BenchRun> run = RunOnce(opened, flags, ids);

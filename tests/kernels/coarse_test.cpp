@@ -61,9 +61,9 @@ TEST_CASE("the bound of a panel is the coarse product of a row plus seven deviat
     size_t wrong = 0;
     for (size_t panel = 0; panel < kRows / 16; ++panel) {
       const size_t other = (panel + 3) % (kRows / 16);
-      const PanelPair pair(packed.matrix, panel, other);
-      CoarsePair<Format::kQ8_0Planes, 1>(pair, x, 0, bounds[0], 2);
-      CoarsePair<Format::kQ8_0Planes, 2>(pair, x, 1, bounds[1], 2);
+      const PanelPair pair({packed.matrix, panel}, {packed.matrix, other});
+      CoarsePair<Format::kQ8_0Planes, 1>(pair, x, 0, bounds[0], 2, 1);
+      CoarsePair<Format::kQ8_0Planes, 2>(pair, x, 1, bounds[1], 2, 1);
       for (size_t r = 0; r < kInputs; ++r) {
         for (size_t p = 0; p < 2; ++p) {
           double expected = -HUGE_VAL, magnitude = 0;

@@ -69,12 +69,12 @@ std::vector<float> Multiply(const PackedMatrix& w, const Activations& x, size_t 
   std::vector<float> out(count * w.rows);
   for (size_t pair = 0; pair < CountPairs(w); ++pair) {
     std::fill_n(c, count * kPairOutputs, 1e30f);  // what is not overwritten shows
-    MatMulPair(w, pair, x, row0, count, precision, *scratch, c);
-    const size_t first = pair * kPairOutputs;
-    for (size_t r = 0; r < count; ++r) {
-      for (size_t i = 0; i < std::min(kPairOutputs, w.rows - first); ++i) {
-        out[r * w.rows + first + i] = c[r * kPairOutputs + i];
-      }
+    MatMulPair(PairOf(w, pair), x, row0, count, precision, *scratch, c);
+    for (size_t i = 0; i < kPairOutputs; ++i) {
+      const size_t panel = pair + i / kPanelRows * CountPairs(w);
+      const size_t output = panel * kPanelRows + i % kPanelRows;
+      if (output >= w.rows) continue;
+      for (size_t r = 0; r < count; ++r) out[r * w.rows + output] = c[r * kPairOutputs + i];
     }
   }
   return out;

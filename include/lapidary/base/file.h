@@ -109,6 +109,11 @@ class InputFile {
       void* mapping = ::mmap(nullptr, input.size_, PROT_READ, MAP_PRIVATE, file.get(), 0);
       if (mapping == MAP_FAILED) return internal::SystemError("map", path, errno);
       input.mapping_ = mapping;
+#if defined(__linux__)
+      // Where the file system keeps large folios, weights are then read through pages of 2 MB: one
+      // entry of the TLB instead of 512. Elsewhere this does nothing.
+      ::madvise(mapping, input.size_, MADV_HUGEPAGE);
+#endif
       return input;
     }
     Result<AlignedBuffer> copy = AlignedBuffer::Allocate(input.size_, "a copy of the file");

@@ -86,10 +86,10 @@ inline void StoreCoarse(const float* HWY_RESTRICT x, const CoarseActivations& to
 }
 
 // For rows [row, row + kRows) of x and each panel p of the pair, the largest bound of its 16
-// outputs: bounds[r * stride + p]. Reads the units of the panels, not their low slabs.
+// outputs: bounds[r * stride + p * offset]. Reads the units of the panels, not their low slabs.
 template <Format kFormat, size_t kRows>
 HWY_NOINLINE void CoarsePair(const PanelPair& panels, const CoarseActivations& x, size_t row,
-                             float* HWY_RESTRICT bounds, size_t stride) {
+                             float* HWY_RESTRICT bounds, size_t stride, size_t offset) {
   constexpr QuantSpec kSpec = SpecOf(kFormat);
   static_assert(kSpec.bits == 8 && kSpec.low_bits == 4 && kSpec.group == 32 &&
                 kSpec.scale == ScaleKind::kF16 && !kSpec.has_min);
@@ -138,7 +138,7 @@ HWY_NOINLINE void CoarsePair(const PanelPair& panels, const CoarseActivations& x
         largest = hn::Max(largest, hn::MulAdd(hn::Sqrt(variance[r][v]),
                                               hn::Set(d, kCoarseDeviations), product[r][v]));
       }
-      bounds[r * stride + p] = hn::ReduceMax(d, largest);
+      bounds[r * stride + p * offset] = hn::ReduceMax(d, largest);
     }
   }
 }

@@ -5,6 +5,12 @@
 // memory. More rows (prefill) unpack a stretch of the pair once into an L1-sized scratch and pass
 // over it with register tiles of kTileRows rows by two vectors of outputs.
 //
+// The panels of a pair should lie far from each other, and the pairs that a thread takes one after
+// another should go forward in both places: then the thread reads two long streams, which the
+// processor fetches ahead by itself. Panels that are neighbours make streams that end after some
+// kilobytes. On two cores of Zen 3 that is the difference between 16 to 18 and 22 to 24 GB/s of the
+// 25 that reading alone reaches, one row of 4-bit to 8-bit weights.
+//
 // Every output is summed in one order, whatever the tile, the block, the thread or the vector
 // width: exact integers within a group of 16 or 32 inputs, then f32 over the groups from first to
 // last. Results therefore do not depend on how a prompt is cut into chunks.
@@ -47,25 +53,34 @@ inline constexpr size_t kMemoryBoundRows = 4;
 inline constexpr size_t kBlockInputs = 1024;
 inline constexpr size_t kFloatBlockInputs = 512;
 
-// Decode asks for weights so many bytes before it needs them. Between two reads lie dozens of
-// instructions, so that the processor by itself looks too short a way ahead: one row of 4-bit to
-// 8-bit weights went from 13-17 to 20-23 GB/s of the 25 that reading alone reaches (two cores of
-// Zen 3; 8 KB: 17, 16 KB: 19, 64 KB: 21).
-inline constexpr ptrdiff_t kPrefetchBytes = 32768;
+// Weights are asked for so many bytes before they are needed. Between two reads of one row lie
+// dozens of instructions, so that the processor by itself looks too short a way ahead: without,
+// 5-bit weights are read at 14 instead of 16 to 17 GB/s, one core of Zen 3; 512 to 4096 bytes are
+// alike. Of several rows, the pair that comes next is wanted after the tiles of this one.
+inline constexpr ptrdiff_t kPrefetchBytes = 1024;
+inline constexpr ptrdiff_t kUnpackPrefetchBytes = 32768;
 
 // Asks for kBytes bytes at p + ahead.
 template <size_t kBytes>
-HWY_INLINE void PrefetchAhead(const uint8_t* p, ptrdiff_t ahead = kPrefetchBytes) {
+HWY_INLINE void PrefetchAhead(const uint8_t* p, ptrdiff_t ahead) {
   HWY_UNROLL(16) for (size_t i = 0; i < kBytes; i += 64) PrefetchToL2(p + ahead + i);
 }
 
-// Two panels that are read together, and how far ahead the processor is asked for what comes next.
-struct PanelPair {
-  // Panels a and b. Behind each of them is read what lies behind it in the matrix.
-  PanelPair(const PackedMatrix& w, size_t a, size_t b)
-      : units{w.panel(a), w.panel(b)}, lows{w.low(a), w.low(b)} {}
+// A panel of a matrix.
+struct PanelRef {
+  const PackedMatrix& matrix;
+  size_t panel;
+};
 
-  // After these panels, those of another pair are read.
+// Two panels of matrices of the same format and width, which are multiplied together.
+struct PanelPair {
+  PanelPair(PanelRef a, PanelRef b)
+      : format(a.matrix.format),
+        cols(a.matrix.cols),
+        units{a.matrix.panel(a.panel), b.matrix.panel(b.panel)},
+        lows{a.matrix.low(a.panel), b.matrix.low(b.panel)} {}
+
+  // After these panels, those of another pair are read, and not what lies behind these.
   void SetNext(const PanelPair& next) {
     for (size_t p = 0; p < 2; ++p) {
       units_ahead[p] = next.units[p] - units[p];
@@ -73,11 +88,20 @@ struct PanelPair {
     }
   }
 
+  Format format;
+  size_t cols;
   const uint8_t* units[2];
   const uint8_t* lows[2];  // slabs of low bits
   ptrdiff_t units_ahead[2] = {kPrefetchBytes, kPrefetchBytes};
   ptrdiff_t lows_ahead[2] = {kPrefetchBytes, kPrefetchBytes};
 };
+
+// The pairs of a matrix: panel i of its first half with panel i of its second. In the last pair of
+// an odd number of panels, one stands twice.
+inline size_t CountPairs(const PackedMatrix& w) { return (w.panels() + 1) / 2; }
+inline PanelPair PairOf(const PackedMatrix& w, size_t i) {
+  return {{w, i}, {w, std::min(i + CountPairs(w), w.panels() - 1)}};
+}
 
 // A stretch of a pair of panels, unpacked: kTilesPerPair tile columns, each of two vectors.
 struct MatMulScratch {
@@ -275,9 +299,9 @@ HWY_NOINLINE void UnpackPair(const PanelPair& panels, size_t k0, size_t inputs,
       for (size_t u = 0; u < units; ++u) {
         const uint8_t* unit = panels.units[p] + (first_unit + u) * kSpec.unit_bytes();
         if (v == 0) {  // a step of few rows waits for memory here
-          PrefetchAhead<kSpec.unit_bytes()>(unit, panels.units_ahead[p]);
+          PrefetchAhead<kSpec.unit_bytes()>(unit, kUnpackPrefetchBytes);
           PrefetchAhead<kSpec.unit_inputs() / kSlabInputs * kSpec.low_slab_bytes()>(
-              low, panels.lows_ahead[p]);
+              low, kUnpackPrefetchBytes);
         }
         for (size_t g = 0; g < kSpec.unit_groups(); ++g) {
           hn::Store(LoadScales<kFormat>(unit, g, v), d, scales);
@@ -339,7 +363,8 @@ HWY_NOINLINE void QuantTile(TileColumn w, const Activations& x, size_t row, floa
 }
 
 // One row times a pair of panels, read in place: c[kPairOutputs]. Both panels at once, because two
-// streams of reads keep the memory busier than one.
+// streams of reads keep the memory busier than one. `cols` is panels.cols, or a constant of the
+// compiler.
 template <Format kFormat, class Cols>
 HWY_NOINLINE void QuantRow(const PanelPair& panels, Cols cols, const Activations& x, size_t row,
                            float* HWY_RESTRICT c) {
@@ -547,8 +572,8 @@ HWY_NOINLINE void FloatRow(const uint8_t* const (&panels)[2], size_t cols,
   HWY_UNROLL(8) for (size_t v = 0; v < kVectors; ++v) acc[v] = hn::Load(d, c + v * kLanes);
   const uint8_t* units[2] = {panels[0], panels[1]};
   for (size_t k = 0; k < cols; k += 2) {
-    PrefetchAhead<kUnitBytes>(units[0]);
-    PrefetchAhead<kUnitBytes>(units[1]);
+    PrefetchAhead<kUnitBytes>(units[0], kPrefetchBytes);
+    PrefetchAhead<kUnitBytes>(units[1], kPrefetchBytes);
     const auto pair = BroadcastPair(x + k);
     HWY_UNROLL(8) for (size_t v = 0; v < kVectors; ++v) {
       AddPair<WeightPairs<kFormat>>(units[v / kPanelVectors] + v % kPanelVectors * kVectorBytes,
@@ -586,30 +611,29 @@ HWY_NOINLINE void FloatPairOfPanels(const uint8_t* const (&panels)[2], size_t co
 
 }  // namespace matmul
 
-// c[rows][32] = x[row0 .. row0 + rows) times outputs 32 * pair .. of w, in f32. Outputs beyond
-// w.rows hold values of no meaning. x must have the form FormFor(w.format, precision).
-HWY_NOINLINE inline void MatMulPair(const PackedMatrix& w, size_t pair, const Activations& x,
-                                    size_t row0, size_t rows, Precision precision,
-                                    MatMulScratch& scratch, float* HWY_RESTRICT c) {
-  const size_t last = w.panels() - 1;
-  const PanelPair panels(w, 2 * pair, std::min(2 * pair + 1, last));
-  WithFormat(w.format, [&]<Format kFormat>() HWY_ATTR {
+// c[rows][32] = x[row0 .. row0 + rows) times the outputs of a pair, 16 of each panel, in f32. Outputs
+// beyond the rows of a matrix hold values of no meaning. x must have the form FormFor(panels.format,
+// precision).
+HWY_NOINLINE inline void MatMulPair(const PanelPair& panels, const Activations& x, size_t row0,
+                                    size_t rows, Precision precision, MatMulScratch& scratch,
+                                    float* HWY_RESTRICT c) {
+  WithFormat(panels.format, [&]<Format kFormat>() HWY_ATTR {
     constexpr QuantSpec kSpec = SpecOf(kFormat);
     if constexpr (kSpec.is_float()) {
       std::fill_n(c, rows * kPairOutputs, 0.0f);
       if constexpr (kHasBF16Dot && kFormat == Format::kBF16) {
         const size_t at = row0 * x.stride;
-        matmul::FloatPairOfPanels<kFormat>(panels.units, w.cols, x.bf16 + at, x.stride, rows, c);
+        matmul::FloatPairOfPanels<kFormat>(panels.units, panels.cols, x.bf16 + at, x.stride, rows, c);
         if (precision == Precision::kExact) {
-          matmul::FloatPairOfPanels<kFormat>(panels.units, w.cols, x.bf16_low + at, x.stride, rows,
+          matmul::FloatPairOfPanels<kFormat>(panels.units, panels.cols, x.bf16_low + at, x.stride, rows,
                                              c);
         }
       } else {
-        matmul::FloatPairOfPanels<kFormat>(panels.units, w.cols, x.f32 + row0 * x.stride, x.stride,
+        matmul::FloatPairOfPanels<kFormat>(panels.units, panels.cols, x.f32 + row0 * x.stride, x.stride,
                                            rows, c);
       }
     } else if (rows == 1 && precision == Precision::kExact) {
-      matmul::QuantRow<kFormat>(panels, w.cols, x, row0, c);
+      matmul::QuantRow<kFormat>(panels, panels.cols, x, row0, c);
     } else if (precision == Precision::kFast) {
       matmul::QuantPair<kFormat, Precision::kFast>(panels, x, row0, rows, scratch, c);
     } else {
@@ -617,8 +641,6 @@ HWY_NOINLINE inline void MatMulPair(const PackedMatrix& w, size_t pair, const Ac
     }
   });
 }
-
-inline size_t CountPairs(const PackedMatrix& w) { return (w.panels() + 1) / 2; }
 
 }  // namespace HWY_NAMESPACE
 }  // namespace lapidary

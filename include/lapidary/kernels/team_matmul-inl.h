@@ -42,7 +42,7 @@ HWY_INLINE void ForBlocks(TeamMember member, size_t pairs, size_t rows, const F&
 }
 
 // x[rows] times the transposes of several matrices side by side; store(row, column, values, count)
-// receives up to 32 outputs of a row. block: [kRowBlock, kPairOutputs], like `scratch` this
+// receives up to kPanelRows outputs of a row. block: [kRowBlock, kPairOutputs], like `scratch` this
 // thread's own.
 template <size_t kMatrices, class Store>
 HWY_INLINE void TeamMatMul(TeamMember member, const PackedMatrix* const (&matrices)[kMatrices],
@@ -52,15 +52,20 @@ HWY_INLINE void TeamMatMul(TeamMember member, const PackedMatrix* const (&matric
   for (const PackedMatrix* w : matrices) pairs += CountPairs(*w);
   ForBlocks(member, pairs, rows, [&](size_t pair, size_t r0, size_t count) HWY_ATTR {
     size_t column = 0;
-    const PackedMatrix* const* w = matrices;
-    for (; pair >= CountPairs(**w); ++w) {
-      pair -= CountPairs(**w);
-      column += (*w)->rows;
+    const PackedMatrix* const* next = matrices;
+    for (; pair >= CountPairs(**next); ++next) {
+      pair -= CountPairs(**next);
+      column += (*next)->rows;
     }
-    MatMulPair(**w, pair, x, r0, count, precision, scratch, block);
-    const size_t outputs = std::min(kPairOutputs, (*w)->rows - pair * kPairOutputs);
-    for (size_t r = 0; r < count; ++r) {
-      store(r0 + r, column + pair * kPairOutputs, block + r * kPairOutputs, outputs);
+    const PackedMatrix& w = **next;
+    MatMulPair(PairOf(w, pair), x, r0, count, precision, scratch, block);
+    size_t panel = pair;
+    for (size_t p = 0; p < 2 && panel < w.panels(); ++p, panel += CountPairs(w)) {
+      const size_t first = panel * kPanelRows;
+      const size_t outputs = std::min(kPanelRows, w.rows - first);
+      for (size_t r = 0; r < count; ++r) {
+        store(r0 + r, column + first, block + r * kPairOutputs + p * kPanelRows, outputs);
+      }
     }
   });
 }

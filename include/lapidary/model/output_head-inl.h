@@ -218,13 +218,14 @@ class OutputHead {
       StoreCoarse(hidden + r * weights_.cols, coarse_, r);
     }
     pool_->Barrier();
+    // As in a matmul, pairs of panels that lie far from each other.
     const size_t last = weights_.panels() - 1;
     const Range part = member.PartOf(pairs);
     for (size_t pair = part.begin; pair < part.end; ++pair) {
-      const PanelPair both(weights_, 2 * pair, std::min(2 * pair + 1, last));
+      const PanelPair both({weights_, pair}, {weights_, std::min(pair + pairs, last)});
       matmul::ForRowTiles<kCoarseTileRows>(rows, [&](auto tile_rows, size_t r) HWY_ATTR {
-        CoarsePair<kFormat, tile_rows()>(both, coarse_, r, bounds_.data() + (r * pairs + pair) * 2,
-                                         2 * pairs);
+        CoarsePair<kFormat, tile_rows()>(both, coarse_, r, bounds_.data() + 2 * r * pairs + pair,
+                                         2 * pairs, pairs);
       });
     }
   }
@@ -249,8 +250,8 @@ class OutputHead {
       for (size_t i = part.begin; i < part.end; ++i) {
         const PanelTask& task = tasks_[i];
         const PanelTask& next = tasks_[std::min(i + 1, part.end - 1)];
-        PanelPair both(weights_, task.panels[0], task.panels[1]);
-        both.SetNext(PanelPair(weights_, next.panels[0], next.panels[1]));
+        PanelPair both({weights_, task.panels[0]}, {weights_, task.panels[1]});
+        both.SetNext({{weights_, next.panels[0]}, {weights_, next.panels[1]}});
         HWY_ALIGN float c[kPairOutputs];
         matmul::QuantRow<kFormat>(both, weights_.cols, exact_, task.row, c);
         hwy::CopyBytes(c, logits_.data() + i * kPairOutputs, sizeof(c));

@@ -259,19 +259,29 @@ class VisionEncoder {
            });
   }
 
-  // hidden = gelu(x w^T + bias), in the forms that the next matrix wants.
+  // hidden = gelu(x w^T + bias), in the forms that the next matrix wants: outputs 32 pair and
+  // following at a time, as groups of activations are.
   void Up(size_t thread, const VisionLayerWeights& w) {
     const unsigned forms = FormsFor(w.down);
-    float* const row = scratch_[thread].row;
-    MatMul(thread, w.up, normed_,
-           [&](size_t p, size_t column, const float* HWY_RESTRICT c, size_t count) HWY_ATTR {
-             const DF d;
-             for (size_t i = 0; i < count; i += kLanes) {
-               const VF bias = hn::LoadN(d, w.up.bias + column + i, count - i);
-               hn::StoreU(Gelu(hn::Add(hn::LoadN(d, c + i, count - i), bias)), d, row + i);
-             }
-             StoreActivations(row, column, count, forms, Precision::kExact, hidden_, p);
-           });
+    ThreadScratch& scratch = scratch_[thread];
+    const PackedMatrix& up = w.up.matrix;
+    const size_t last = up.panels() - 1;
+    ForBlocks(Member(thread), (last + 2) / 2, kPatches,
+              [&](size_t pair, size_t r0, size_t rows) HWY_ATTR {
+                const DF d;
+                const size_t column = pair * kPairOutputs;
+                const size_t count = std::min(kPairOutputs, up.rows - column);
+                MatMulPair({{up, 2 * pair}, {up, std::min(2 * pair + 1, last)}}, normed_, r0, rows,
+                           PrecisionFor(up), scratch.matmul, scratch.block);
+                for (size_t r = 0; r < rows; ++r) {
+                  float* HWY_RESTRICT c = scratch.block + r * kPairOutputs;
+                  for (size_t i = 0; i < count; i += kLanes) {
+                    const VF bias = hn::LoadN(d, w.up.bias + column + i, count - i);
+                    hn::Store(Gelu(hn::Add(hn::Load(d, c + i), bias)), d, c + i);
+                  }
+                  StoreActivations(c, column, count, forms, Precision::kExact, hidden_, r0 + r);
+                }
+              });
   }
 
   // The mean of kPool x kPool rows behind the final norm, normalised again.
