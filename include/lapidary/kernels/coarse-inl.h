@@ -38,8 +38,8 @@ namespace HWY_NAMESPACE {
 
 inline constexpr float kCoarseDeviations = 7.0f;
 
-// Rows of activations of a register tile: as many as in other tiles with 16 registers.
-inline constexpr size_t kCoarseTileRows = 2;
+// Rows of activations of a register tile.
+inline constexpr size_t kCoarseTileRows = 4;
 
 // Activations [rows, cols] for CoarsePair. All rows are x.groups() groups apart.
 struct CoarseActivations {
@@ -96,49 +96,54 @@ HWY_NOINLINE void CoarsePair(const PanelPair& panels, const CoarseActivations& x
   // The units have the layout of Q4_0.
   constexpr matmul::GroupTraits kTraits = {kFormBytes, kSpec.group, false,
                                            kHasByteDot ? 0 : matmul::QuadsIn16Bits(4, kSpec.group)};
-  constexpr size_t kVectors = 2 * kPanelVectors;
+  // One or two rows read both panels at once, as a row of a matmul does; the sums of more rows fill
+  // the registers for one panel.
+  constexpr size_t kAtOnce = kRows > 2 ? 1 : 2;
+  constexpr size_t kVectors = kAtOnce * kPanelVectors;
   constexpr size_t kGroups = kSpec.unit_groups();
   const DF d;
-  VF product[kRows][kVectors], variance[kRows][kVectors];
-  matmul::SetZero(product);
-  matmul::SetZero(variance);
-  const uint8_t* units[2] = {panels.units[0], panels.units[1]};
   const size_t groups = x.x.groups();
-  for (size_t group = 0; group < groups; group += kGroups) {
-    PrefetchAhead<kSpec.unit_bytes()>(units[0], panels.units_ahead[0]);
-    PrefetchAhead<kSpec.unit_bytes()>(units[1], panels.units_ahead[1]);
-    HWY_UNROLL(2) for (size_t g = 0; g < kGroups; ++g) {
-      const size_t slab = kSpec.slabs_offset() + g * kSpec.slab_bytes();
-      VI32 sum[kRows][kVectors];
-      HWY_UNROLL(4) for (size_t r = 0; r < kRows; ++r) {
-        const VI32 start = hn::Set(DI32(), x.starts[(row + r) * groups + group + g]);
-        HWY_UNROLL(8) for (size_t v = 0; v < kVectors; ++v) sum[r][v] = start;
+  for (size_t first = 0; first < 2; first += kAtOnce) {
+    VF product[kRows][kVectors], variance[kRows][kVectors];
+    matmul::SetZero(product);
+    matmul::SetZero(variance);
+    const uint8_t* units[2] = {panels.units[first], panels.units[1]};
+    for (size_t group = 0; group < groups; group += kGroups) {
+      for (size_t p = 0; p < kAtOnce; ++p) {
+        PrefetchAhead<kSpec.unit_bytes()>(units[p], panels.units_ahead[first + p]);
       }
-      matmul::DotGroup<kTraits>(
-          matmul::SlabCodes<Format::kQ4_0>{{units[0] + slab, units[1] + slab}, {}, 0}, x.x, row,
-          (group + g) * kActivationGroup, sum);
-      HWY_UNROLL(8) for (size_t v = 0; v < kVectors; ++v) {
-        const VF scale = LoadScales<kFormat>(units[v / kPanelVectors], g, v % kPanelVectors);
+      HWY_UNROLL(2) for (size_t g = 0; g < kGroups; ++g) {
+        const size_t slab = kSpec.slabs_offset() + g * kSpec.slab_bytes();
+        VI32 sum[kRows][kVectors];
         HWY_UNROLL(4) for (size_t r = 0; r < kRows; ++r) {
-          const size_t at = (row + r) * groups + group + g;
-          product[r][v] = hn::MulAdd(hn::ConvertTo(d, sum[r][v]),
-                                     hn::Mul(scale, hn::Set(d, x.x.scales[at])), product[r][v]);
-          variance[r][v] =
-              hn::MulAdd(hn::Mul(scale, scale), hn::Set(d, x.variances[at]), variance[r][v]);
+          const VI32 start = hn::Set(DI32(), x.starts[(row + r) * groups + group + g]);
+          HWY_UNROLL(8) for (size_t v = 0; v < kVectors; ++v) sum[r][v] = start;
+        }
+        matmul::DotGroup<kTraits>(
+            matmul::SlabCodes<Format::kQ4_0>{{units[0] + slab, units[1] + slab}, {}, 0}, x.x, row,
+            (group + g) * kActivationGroup, sum);
+        HWY_UNROLL(8) for (size_t v = 0; v < kVectors; ++v) {
+          const VF scale = LoadScales<kFormat>(units[v / kPanelVectors], g, v % kPanelVectors);
+          HWY_UNROLL(4) for (size_t r = 0; r < kRows; ++r) {
+            const size_t at = (row + r) * groups + group + g;
+            product[r][v] = hn::MulAdd(hn::ConvertTo(d, sum[r][v]),
+                                       hn::Mul(scale, hn::Set(d, x.x.scales[at])), product[r][v]);
+            variance[r][v] =
+                hn::MulAdd(hn::Mul(scale, scale), hn::Set(d, x.variances[at]), variance[r][v]);
+          }
         }
       }
+      for (size_t p = 0; p < kAtOnce; ++p) units[p] += kSpec.unit_bytes();
     }
-    units[0] += kSpec.unit_bytes();
-    units[1] += kSpec.unit_bytes();
-  }
-  for (size_t r = 0; r < kRows; ++r) {
-    for (size_t p = 0; p < 2; ++p) {
-      VF largest = hn::Set(d, -HUGE_VALF);
-      for (size_t v = p * kPanelVectors; v < (p + 1) * kPanelVectors; ++v) {
-        largest = hn::Max(largest, hn::MulAdd(hn::Sqrt(variance[r][v]),
-                                              hn::Set(d, kCoarseDeviations), product[r][v]));
+    for (size_t r = 0; r < kRows; ++r) {
+      for (size_t p = 0; p < kAtOnce; ++p) {
+        VF largest = hn::Set(d, -HUGE_VALF);
+        for (size_t v = p * kPanelVectors; v < (p + 1) * kPanelVectors; ++v) {
+          largest = hn::Max(largest, hn::MulAdd(hn::Sqrt(variance[r][v]),
+                                                hn::Set(d, kCoarseDeviations), product[r][v]));
+        }
+        bounds[r * stride + (first + p) * offset] = hn::ReduceMax(d, largest);
       }
-      bounds[r * stride + p * offset] = hn::ReduceMax(d, largest);
     }
   }
 }
