@@ -22,8 +22,8 @@
 namespace lapidary::testing {
 namespace {
 
-// Bytes that this process holds from malloc. The resident memory would not do: it grows by megabytes
-// whenever the kernel has large pages to give.
+// Bytes that this process holds from malloc. The resident memory would not do: it grows by
+// megabytes whenever the kernel has large pages to give.
 std::size_t HeldBytes() {
 #if defined(__GLIBC__)
   const struct mallinfo2 info = ::mallinfo2();
@@ -33,9 +33,9 @@ std::size_t HeldBytes() {
 #endif
 }
 
-// What does not grow, but for what the heap keeps in its caches (seen: 384 bytes after 1000 chats, 12
-// KB after ten rounds of 64 sessions). Sanitizers bring a heap of their own, and AddressSanitizer
-// shows leaks itself.
+// What does not grow, but for what the heap keeps in its caches (seen: 384 bytes after 1000 chats,
+// 12 KB after ten rounds of 64 sessions). Sanitizers bring a heap of their own, and
+// AddressSanitizer shows leaks itself.
 void CheckFlat(std::size_t before) {
   if (!kAddressSanitizer && !kThreadSanitizer) {
     CHECK(HeldBytes() <= before + (std::size_t{64} << 10));

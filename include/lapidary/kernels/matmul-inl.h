@@ -611,9 +611,9 @@ HWY_NOINLINE void FloatPairOfPanels(const uint8_t* const (&panels)[2], size_t co
 
 }  // namespace matmul
 
-// c[rows][32] = x[row0 .. row0 + rows) times the outputs of a pair, 16 of each panel, in f32. Outputs
-// beyond the rows of a matrix hold values of no meaning. x must have the form FormFor(panels.format,
-// precision).
+// c[rows][32] = x[row0 .. row0 + rows) times the outputs of a pair, 16 of each panel, in f32.
+// Outputs beyond the rows of a matrix hold values of no meaning. x must have the form
+// FormFor(panels.format, precision).
 HWY_NOINLINE inline void MatMulPair(const PanelPair& panels, const Activations& x, size_t row0,
                                     size_t rows, Precision precision, MatMulScratch& scratch,
                                     float* HWY_RESTRICT c) {
@@ -623,14 +623,15 @@ HWY_NOINLINE inline void MatMulPair(const PanelPair& panels, const Activations& 
       std::fill_n(c, rows * kPairOutputs, 0.0f);
       if constexpr (kHasBF16Dot && kFormat == Format::kBF16) {
         const size_t at = row0 * x.stride;
-        matmul::FloatPairOfPanels<kFormat>(panels.units, panels.cols, x.bf16 + at, x.stride, rows, c);
+        matmul::FloatPairOfPanels<kFormat>(panels.units, panels.cols, x.bf16 + at, x.stride, rows,
+                                           c);
         if (precision == Precision::kExact) {
-          matmul::FloatPairOfPanels<kFormat>(panels.units, panels.cols, x.bf16_low + at, x.stride, rows,
-                                             c);
+          matmul::FloatPairOfPanels<kFormat>(panels.units, panels.cols, x.bf16_low + at, x.stride,
+                                             rows, c);
         }
       } else {
-        matmul::FloatPairOfPanels<kFormat>(panels.units, panels.cols, x.f32 + row0 * x.stride, x.stride,
-                                           rows, c);
+        matmul::FloatPairOfPanels<kFormat>(panels.units, panels.cols, x.f32 + row0 * x.stride,
+                                           x.stride, rows, c);
       }
     } else if (rows == 1 && precision == Precision::kExact) {
       matmul::QuantRow<kFormat>(panels, panels.cols, x, row0, c);

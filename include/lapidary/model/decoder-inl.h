@@ -425,32 +425,32 @@ class Decoder {
     // Panels of the two matrices lie far from each other, as the pairs of a matmul should; matrices
     // of different formats cannot be paired.
     const bool alike = w.gate.format == w.up.format;
-    ForBlocks(
-        Member(thread), w.gate.panels() / 2, rows_.size(),
-        [&](size_t pair, size_t r0, size_t rows) HWY_ATTR {
-          const PanelRef gates[] = {{w.gate, 2 * pair}, {w.gate, 2 * pair + 1}};
-          const PanelRef ups[] = {{w.up, 2 * pair}, {w.up, 2 * pair + 1}};
-          const PanelPair pairs[] = {{gates[0], alike ? ups[0] : gates[1]},
-                                     {alike ? gates[1] : ups[0], ups[1]}};
-          for (size_t p = 0; p < 2; ++p) {
-            MatMulPair(pairs[p], normed_, r0, rows, precision_, scratch.matmul, scratch.block[p]);
-          }
-          for (size_t r = 0; r < rows; ++r) {
-            HWY_ALIGN float gated[kPairOutputs];
-            const float* const blocks[] = {scratch.block[0] + r * kPairOutputs,
-                                           scratch.block[1] + r * kPairOutputs};
-            for (size_t p = 0; p < 2; ++p) {
-              const float* gate = alike ? blocks[p] : blocks[0] + p * kPanelRows;
-              const float* up = alike ? blocks[p] + kPanelRows : blocks[1] + p * kPanelRows;
-              for (size_t i = 0; i < kPanelRows; i += kLanes) {
-                hn::Store(GeluTimes(hn::Load(DF(), gate + i), hn::Load(DF(), up + i)), DF(),
-                          gated + p * kPanelRows + i);
-              }
-            }
-            StoreActivations(gated, pair * kPairOutputs, kPairOutputs, forms, precision_, gated_,
-                             r0 + r);
-          }
-        });
+    ForBlocks(Member(thread), w.gate.panels() / 2, rows_.size(),
+              [&](size_t pair, size_t r0, size_t rows) HWY_ATTR {
+                const PanelRef gates[] = {{w.gate, 2 * pair}, {w.gate, 2 * pair + 1}};
+                const PanelRef ups[] = {{w.up, 2 * pair}, {w.up, 2 * pair + 1}};
+                const PanelPair pairs[] = {{gates[0], alike ? ups[0] : gates[1]},
+                                           {alike ? gates[1] : ups[0], ups[1]}};
+                for (size_t p = 0; p < 2; ++p) {
+                  MatMulPair(pairs[p], normed_, r0, rows, precision_, scratch.matmul,
+                             scratch.block[p]);
+                }
+                for (size_t r = 0; r < rows; ++r) {
+                  HWY_ALIGN float gated[kPairOutputs];
+                  const float* const blocks[] = {scratch.block[0] + r * kPairOutputs,
+                                                 scratch.block[1] + r * kPairOutputs};
+                  for (size_t p = 0; p < 2; ++p) {
+                    const float* gate = alike ? blocks[p] : blocks[0] + p * kPanelRows;
+                    const float* up = alike ? blocks[p] + kPanelRows : blocks[1] + p * kPanelRows;
+                    for (size_t i = 0; i < kPanelRows; i += kLanes) {
+                      hn::Store(GeluTimes(hn::Load(DF(), gate + i), hn::Load(DF(), up + i)), DF(),
+                                gated + p * kPanelRows + i);
+                    }
+                  }
+                  StoreActivations(gated, pair * kPairOutputs, kPairOutputs, forms, precision_,
+                                   gated_, r0 + r);
+                }
+              });
   }
 
   void MergeFeedForward(size_t thread, size_t layer) {
