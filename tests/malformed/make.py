@@ -487,6 +487,8 @@ def other_pictures(corpus):
     table = jpeg.index(b"\xff\xc4")
     # 258 codes of 16 bits.
     add("jpeg_codes", jpeg[:table + 19] + b"\xff\x03" + jpeg[table + 21:], r"Huffman table of \d+ codes: expected at most 256")
+    scan = jpeg.index(b"\xff\xda")
+    add("jpeg_no_table", jpeg[:scan + 6] + b"\x33" + jpeg[scan + 7:], r"scan whose Huffman tables are not in the file")
     add("jpeg_huffman", jpeg[:table + 5] + b"\x03" + jpeg[table + 6:], r"Huffman table|cannot decode this JPEG picture")
     # A scan takes a few bytes and makes a decoder pass over the whole picture.
     at = progressive.index(b"\xff\xc2") + 5

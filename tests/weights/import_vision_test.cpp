@@ -192,6 +192,11 @@ TEST_CASE("an mmproj file that does not fit is refused") {
        ErrorCode::kUnsupported, "projector mlp");
   Says(with([](GgufBuilder& b) { b.Remove("clip.vision.image_size"); }), ErrorCode::kCorrupt,
        "vision.image is 0");
+  Says(with([](GgufBuilder& b) {
+         b.Remove("clip.vision.image_size");
+         b.Remove("clip.vision.patch_size");
+       }),
+       ErrorCode::kCorrupt, "vision.image is 0");
   Says(with([](GgufBuilder& b) { b.Set<std::uint32_t>("clip.vision.block_count", 3); }),
        ErrorCode::kCorrupt, "v.blk.2.ln1.weight is missing");
   Says(with([](GgufBuilder& b) { b.Set<std::uint32_t>("clip.vision.patch_size", 2); }),

@@ -81,22 +81,52 @@ inline Error CutShort(const char* kind, std::size_t bytes, std::string_view miss
                    " bytes end before ", missing);
 }
 
-// The tables of a DHT segment (ITU T.81, B.2.4.2): a byte, the numbers of codes of 1 to 16 bits, a
-// byte per code. There are 256 codes at most; the stb_image of Debian 12 writes beyond an
-// array if there are more.
-inline Status CheckHuffmanTables(std::span<const std::uint8_t> body) {
-  constexpr std::size_t kLengths = 16, kMostCodes = 256;
-  while (!body.empty()) {
-    std::size_t codes = 0;
-    for (std::size_t i = 1; i <= kLengths && i < body.size(); ++i) codes += body[i];
-    if (codes > kMostCodes || body.size() < 1 + kLengths + codes) {
-      return MakeError(ErrorCode::kCorrupt, "a JPEG picture with a Huffman table of ", codes,
-                       " codes: expected at most ", kMostCodes, ", all in its segment");
+// What a JPEG file has defined so far. A decoder that meets a scan whose Huffman tables are missing
+// would use memory that nobody has written; the stb_image of Debian 12 does.
+class JpegTables {
+ public:
+  // The tables of a DHT segment (ITU T.81, B.2.4.2): a byte with class and number, the numbers of
+  // codes of 1 to 16 bits, a byte per code. There are 256 codes at most; the stb_image of Debian 12
+  // writes beyond an array if there are more.
+  Status Define(std::span<const std::uint8_t> body) {
+    constexpr std::size_t kLengths = 16, kMostCodes = 256;
+    while (!body.empty()) {
+      std::size_t codes = 0;
+      for (std::size_t i = 1; i <= kLengths && i < body.size(); ++i) codes += body[i];
+      if (codes > kMostCodes || body.size() < 1 + kLengths + codes) {
+        return MakeError(ErrorCode::kCorrupt, "a JPEG picture with a Huffman table of ", codes,
+                         " codes: expected at most ", kMostCodes, ", all in its segment");
+      }
+      defined_[body[0]] = true;
+      body = body.subspan(1 + kLengths + codes);
     }
-    body = body.subspan(1 + kLengths + codes);
+    return {};
   }
-  return {};
-}
+
+  // The header of a scan (B.2.3): a count of components, two bytes for each, of which the second
+  // names its tables, first and last coefficient, a byte whose upper half says whether the scan
+  // refines an earlier one. A decoder refuses headers of other lengths.
+  Status CheckScan(std::span<const std::uint8_t> body, bool progressive) const {
+    const std::size_t components = body.empty() ? 0 : body[0];
+    if (body.size() < 1 + 2 * components + 3) return {};
+    const bool first_is_dc = body[1 + 2 * components] == 0;
+    const bool refines = body[1 + 2 * components + 2] >> 4 != 0;
+    const bool needs_dc = !progressive || (first_is_dc && !refines);
+    const bool needs_ac = !progressive || !first_is_dc;
+    for (std::size_t i = 0; i < components; ++i) {
+      const std::uint8_t tables = body[2 + 2 * i];
+      if ((needs_dc && !defined_[tables >> 4]) || (needs_ac && !defined_[0x10 | (tables & 15)])) {
+        return MakeError(ErrorCode::kCorrupt,
+                         "a JPEG picture with a scan whose Huffman tables are not in the file "
+                         "before it");
+      }
+    }
+    return {};
+  }
+
+ private:
+  bool defined_[256] = {};  // by class (upper half) and number
+};
 
 // Walks over the segments of a JPEG file (ITU T.81, annex B) to its end-of-image marker.
 inline Result<ImageHeader> InspectJpeg(std::span<const std::uint8_t> bytes) {
@@ -105,7 +135,9 @@ inline Result<ImageHeader> InspectJpeg(std::span<const std::uint8_t> bytes) {
   // Encoders write up to about 20 scans. Each takes few bytes and sends the decoder over the whole
   // picture, so that a small file of thousands would keep it busy for minutes.
   constexpr int kMostScans = 100;
-  constexpr std::uint8_t kHuffmanTables = 0xC4, kScan = 0xDA;
+  constexpr std::uint8_t kHuffmanTables = 0xC4, kScan = 0xDA, kProgressive = 0xC2;
+  JpegTables tables;
+  std::uint8_t frame_type = 0;  // marker of the first frame header
   int scans = 0;
   bool adobe = false, seen_exif = false;
   const Error cut = CutShort("JPEG", bytes.size(), "the end-of-image marker");
@@ -133,15 +165,20 @@ inline Result<ImageHeader> InspectJpeg(std::span<const std::uint8_t> bytes) {
       seen_exif = true;
     }
     if (marker == kHuffmanTables) {
-      if (Status status = CheckHuffmanTables(body); !status) return status.error();
+      if (Status status = tables.Define(body); !status) return status.error();
     }
-    if (marker == kScan && ++scans > kMostScans) {
-      return MakeError(ErrorCode::kUnsupported, "a JPEG picture of more than ", kMostScans,
-                       " scans");
+    if (marker == kScan) {
+      if (++scans > kMostScans) {
+        return MakeError(ErrorCode::kUnsupported, "a JPEG picture of more than ", kMostScans,
+                         " scans");
+      }
+      if (Status status = tables.CheckScan(body, frame_type == kProgressive); !status)
+        return status.error();
     }
     if (marker == 0xEE && AsText(body).starts_with("Adobe")) adobe = true;
     const bool frame =
         marker >= 0xC0 && marker <= 0xCF && marker != 0xC4 && marker != 0xC8 && marker != 0xCC;
+    if (frame && frame_type == 0) frame_type = marker;
     if (frame && body.size() >= 6) {
       header.height = BigEndian(body.subspan(1, 2));
       header.width = BigEndian(body.subspan(3, 2));

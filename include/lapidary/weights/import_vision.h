@@ -53,6 +53,10 @@ inline bool HasVision(const TensorTable& tensors, VisionStyle style) {
 inline Status CheckVision(const Config& config) {
   if (Status status = CheckConfig(config); !status) return status;
   const VisionConfig& v = config.vision;
+  if (!v.present()) {
+    return MakeError(ErrorCode::kCorrupt,
+                     "config: vision.image is 0, expected the pixels along a side of a picture");
+  }
   // Keeps the products of two fields within 31 bits.
   constexpr std::int32_t kMost = 1 << 14;
   if (v.image > kMost || v.patch > 1 << 8 || v.width > kMost || v.ff_width > 1 << 18) {
