@@ -4,6 +4,7 @@ Beside files that are right, the wrong ones of tests/malformed are seeds, which 
 sanitizers too.
 """
 
+import argparse
 import json
 import pathlib
 import struct
@@ -146,7 +147,9 @@ def wrong_files():
 
 
 def main():
-    root = pathlib.Path(sys.argv[1])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=pathlib.Path)
+    root = parser.parse_args().folder
     for target, files in seeds().items():
         (root / target).mkdir(parents=True, exist_ok=True)
         for name, content in files.items():

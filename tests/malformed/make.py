@@ -4,6 +4,7 @@ cases() is the list; run as a program, it writes them: make.py FOLDER gives FOLD
 FOLDER/expected.json, {NAME: [kind, regular expression]}.
 """
 
+import argparse
 import json
 import pathlib
 import struct
@@ -489,6 +490,12 @@ def other_pictures(corpus):
     add("jpeg_codes", jpeg[:table + 19] + b"\xff\x03" + jpeg[table + 21:], r"Huffman table of \d+ codes: expected at most 256")
     scan = jpeg.index(b"\xff\xda")
     add("jpeg_no_table", jpeg[:scan + 6] + b"\x33" + jpeg[scan + 7:], r"scan whose Huffman tables are not in the file")
+    # The first scan of coefficients behind the first, with a table of its class that comes nowhere.
+    scan = progressive.index(b"\xff\xda")
+    while progressive[scan + 5 + 2 * progressive[scan + 4]] == 0:
+        scan = progressive.index(b"\xff\xda", scan + 2)
+    add("jpeg_progressive_no_table", progressive[:scan + 6] + b"\x03" + progressive[scan + 7:],
+        r"scan whose Huffman tables are not in the file")
     add("jpeg_huffman", jpeg[:table + 5] + b"\x03" + jpeg[table + 6:], r"Huffman table|cannot decode this JPEG picture")
     # A scan takes a few bytes and makes a decoder pass over the whole picture.
     at = progressive.index(b"\xff\xc2") + 5
@@ -540,7 +547,9 @@ def write(path, content):
 
 
 def main():
-    root = pathlib.Path(sys.argv[1])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=pathlib.Path)
+    root = parser.parse_args().folder
     root.mkdir(parents=True, exist_ok=True)
     expected = {}
     for name, kind, content, text in cases():

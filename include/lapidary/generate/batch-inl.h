@@ -79,12 +79,12 @@ Status GenerateBatch(const Model<M>& model, std::span<const Prompt> prompts,
     if (!wanted) return MakeError(ErrorCode::kCancelled, "cancelled by the caller");
     std::vector<Session<M>*> sessions;
     std::vector<int32_t> ids;
-    size_t best = 0;  // the same for all: they have the same options
     for (const auto& text : texts) {
-      best = text->generation.wanted_best();
       sessions.push_back(&text->session);
       ids.push_back(text->next);
     }
+    // All have the same options.
+    const size_t best = texts.empty() ? 0 : texts.front()->generation.wanted_best();
     if (Status status = model.DecodeTogether(sessions, ids, best); !status) return status;
     std::erase_if(texts, [&](const auto& text) { return !advance(*text); });
   }

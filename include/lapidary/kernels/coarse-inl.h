@@ -85,66 +85,78 @@ inline void StoreCoarse(const float* HWY_RESTRICT x, const CoarseActivations& to
   }
 }
 
-// For rows [row, row + kRows) of x and each panel p of the pair, the largest bound of its 16
-// outputs: bounds[r * stride + p * offset]. Reads the units of the panels, not their low slabs.
-template <Format kFormat, size_t kRows>
-HWY_NOINLINE void CoarsePair(const PanelPair& panels, const CoarseActivations& x, size_t row,
-                             float* HWY_RESTRICT bounds, size_t stride, size_t offset) {
+// CoarsePair for kPanels panels of the pair, from panel `first` on.
+template <Format kFormat, size_t kRows, size_t kPanels>
+HWY_INLINE void CoarsePanels(const PanelPair& panels, size_t first, const CoarseActivations& x,
+                             size_t row, float* HWY_RESTRICT bounds, size_t stride, size_t offset) {
   constexpr QuantSpec kSpec = SpecOf(kFormat);
   static_assert(kSpec.bits == 8 && kSpec.low_bits == 4 && kSpec.group == 32 &&
                 kSpec.scale == ScaleKind::kF16 && !kSpec.has_min);
   // The units have the layout of Q4_0.
   constexpr matmul::GroupTraits kTraits = {kFormBytes, kSpec.group, false,
                                            kHasByteDot ? 0 : matmul::QuadsIn16Bits(4, kSpec.group)};
-  // One or two rows read both panels at once, as a row of a matmul does; the sums of more rows fill
-  // the registers for one panel.
-  constexpr size_t kAtOnce = kRows > 2 ? 1 : 2;
-  constexpr size_t kVectors = kAtOnce * kPanelVectors;
+  constexpr size_t kVectors = kPanels * kPanelVectors;
   constexpr size_t kGroups = kSpec.unit_groups();
   const DF d;
+  VF product[kRows][kVectors], variance[kRows][kVectors];
+  matmul::SetZero(product);
+  matmul::SetZero(variance);
+  // Of one panel, both are the same.
+  const uint8_t* units[2] = {panels.units[first], panels.units[first + kPanels - 1]};
   const size_t groups = x.x.groups();
-  for (size_t first = 0; first < 2; first += kAtOnce) {
-    VF product[kRows][kVectors], variance[kRows][kVectors];
-    matmul::SetZero(product);
-    matmul::SetZero(variance);
-    const uint8_t* units[2] = {panels.units[first], panels.units[1]};
-    for (size_t group = 0; group < groups; group += kGroups) {
-      for (size_t p = 0; p < kAtOnce; ++p) {
-        PrefetchAhead<kSpec.unit_bytes()>(units[p], panels.units_ahead[first + p]);
+  for (size_t group = 0; group < groups; group += kGroups) {
+    for (size_t p = 0; p < kPanels; ++p) {
+      PrefetchAhead<kSpec.unit_bytes()>(units[p], panels.units_ahead[first + p]);
+    }
+    HWY_UNROLL(2) for (size_t g = 0; g < kGroups; ++g) {
+      const size_t slab = kSpec.slabs_offset() + g * kSpec.slab_bytes();
+      VI32 sum[kRows][kVectors];
+      HWY_UNROLL(4) for (size_t r = 0; r < kRows; ++r) {
+        const VI32 start = hn::Set(DI32(), x.starts[(row + r) * groups + group + g]);
+        HWY_UNROLL(8) for (size_t v = 0; v < kVectors; ++v) sum[r][v] = start;
       }
-      HWY_UNROLL(2) for (size_t g = 0; g < kGroups; ++g) {
-        const size_t slab = kSpec.slabs_offset() + g * kSpec.slab_bytes();
-        VI32 sum[kRows][kVectors];
+      matmul::DotGroup<kTraits>(
+          matmul::SlabCodes<Format::kQ4_0>{{units[0] + slab, units[1] + slab}, {}, 0}, x.x, row,
+          (group + g) * kActivationGroup, sum);
+      HWY_UNROLL(8) for (size_t v = 0; v < kVectors; ++v) {
+        const VF scale = LoadScales<kFormat>(units[v / kPanelVectors], g, v % kPanelVectors);
         HWY_UNROLL(4) for (size_t r = 0; r < kRows; ++r) {
-          const VI32 start = hn::Set(DI32(), x.starts[(row + r) * groups + group + g]);
-          HWY_UNROLL(8) for (size_t v = 0; v < kVectors; ++v) sum[r][v] = start;
-        }
-        matmul::DotGroup<kTraits>(
-            matmul::SlabCodes<Format::kQ4_0>{{units[0] + slab, units[1] + slab}, {}, 0}, x.x, row,
-            (group + g) * kActivationGroup, sum);
-        HWY_UNROLL(8) for (size_t v = 0; v < kVectors; ++v) {
-          const VF scale = LoadScales<kFormat>(units[v / kPanelVectors], g, v % kPanelVectors);
-          HWY_UNROLL(4) for (size_t r = 0; r < kRows; ++r) {
-            const size_t at = (row + r) * groups + group + g;
-            product[r][v] = hn::MulAdd(hn::ConvertTo(d, sum[r][v]),
-                                       hn::Mul(scale, hn::Set(d, x.x.scales[at])), product[r][v]);
-            variance[r][v] =
-                hn::MulAdd(hn::Mul(scale, scale), hn::Set(d, x.variances[at]), variance[r][v]);
-          }
+          const size_t at = (row + r) * groups + group + g;
+          product[r][v] = hn::MulAdd(hn::ConvertTo(d, sum[r][v]),
+                                     hn::Mul(scale, hn::Set(d, x.x.scales[at])), product[r][v]);
+          variance[r][v] =
+              hn::MulAdd(hn::Mul(scale, scale), hn::Set(d, x.variances[at]), variance[r][v]);
         }
       }
-      for (size_t p = 0; p < kAtOnce; ++p) units[p] += kSpec.unit_bytes();
     }
-    for (size_t r = 0; r < kRows; ++r) {
-      for (size_t p = 0; p < kAtOnce; ++p) {
-        VF largest = hn::Set(d, -HUGE_VALF);
-        for (size_t v = p * kPanelVectors; v < (p + 1) * kPanelVectors; ++v) {
-          largest = hn::Max(largest, hn::MulAdd(hn::Sqrt(variance[r][v]),
-                                                hn::Set(d, kCoarseDeviations), product[r][v]));
-        }
-        bounds[r * stride + (first + p) * offset] = hn::ReduceMax(d, largest);
+    units[0] += kSpec.unit_bytes();
+    units[1] += kSpec.unit_bytes();
+  }
+  for (size_t r = 0; r < kRows; ++r) {
+    for (size_t p = 0; p < kPanels; ++p) {
+      VF largest = hn::Set(d, -HUGE_VALF);
+      for (size_t v = p * kPanelVectors; v < (p + 1) * kPanelVectors; ++v) {
+        largest = hn::Max(largest, hn::MulAdd(hn::Sqrt(variance[r][v]),
+                                              hn::Set(d, kCoarseDeviations), product[r][v]));
       }
+      bounds[r * stride + (first + p) * offset] = hn::ReduceMax(d, largest);
     }
+  }
+}
+
+// For rows [row, row + kRows) of x and each panel p of the pair, the largest bound of its 16
+// outputs: bounds[r * stride + p * offset]. Reads the units of the panels, not their low slabs.
+template <Format kFormat, size_t kRows>
+HWY_NOINLINE void CoarsePair(const PanelPair& panels, const CoarseActivations& x, size_t row,
+                             float* HWY_RESTRICT bounds, size_t stride, size_t offset) {
+  if constexpr (kRows <= 2) {
+    // Few rows read both panels at once, as a row of a matmul does.
+    CoarsePanels<kFormat, kRows, 2>(panels, 0, x, row, bounds, stride, offset);
+  } else {
+    // The sums of more rows fill the registers for one panel (8 rows of the 270M's head: 14 ms, in
+    // tiles of two rows 16 ms, two cores of Zen 3).
+    CoarsePanels<kFormat, kRows, 1>(panels, 0, x, row, bounds, stride, offset);
+    CoarsePanels<kFormat, kRows, 1>(panels, 1, x, row, bounds, stride, offset);
   }
 }
 

@@ -181,14 +181,14 @@ class OutputHead {
   void BestOfBlock(const float* HWY_RESTRICT hidden, size_t rows, size_t count, size_t choices,
                    std::vector<std::vector<TokenLogit>>& result) {
     const size_t panels = CountPanels(std::min(choices, weights_.rows));
-    const size_t pairs = (panels + 1) / 2;
-    bounds_.resize(rows * 2 * pairs);
-    pool_->Run([&](size_t thread) HWY_ATTR { Coarse(thread, hidden, rows, pairs); });
+    const size_t stride = 2 * CountPairs(weights_);
+    bounds_.resize(rows * stride);
+    pool_->Run([&](size_t thread) HWY_ATTR { Coarse(thread, hidden, rows); });
 
     std::vector<BestTokens> best(rows, BestTokens(count));
     tasks_.clear();
     for (size_t r = 0; r < rows; ++r) {
-      const std::span<float> bounds(bounds_.data() + r * 2 * pairs, panels);
+      const std::span<float> bounds(bounds_.data() + r * stride, panels);
       BestTokens seeds(count);  // here a "token" is a panel
       seeds.Add(0, bounds);
       AddTasks(r, seeds.Take(), bounds);
@@ -196,7 +196,7 @@ class OutputHead {
     RunTasks(choices, best);
     tasks_.clear();
     for (size_t r = 0; r < rows; ++r) {
-      const std::span<float> bounds(bounds_.data() + r * 2 * pairs, panels);
+      const std::span<float> bounds(bounds_.data() + r * stride, panels);
       std::vector<TokenLogit> rest;
       for (size_t panel = 0; panel < panels; ++panel) {
         if (bounds[panel] >= best[r].least()) rest.push_back({static_cast<int32_t>(panel), 0});
@@ -208,8 +208,7 @@ class OutputHead {
   }
 
   // The largest bound of every panel, for all rows.
-  HWY_NOINLINE void Coarse(size_t thread, const float* HWY_RESTRICT hidden, size_t rows,
-                           size_t pairs) {
+  HWY_NOINLINE void Coarse(size_t thread, const float* HWY_RESTRICT hidden, size_t rows) {
     constexpr Format kFormat = Format::kQ8_0Planes;
     const TeamMember member = {thread, pool_->size()};
     const Range mine = member.PartOf(rows);
@@ -218,11 +217,10 @@ class OutputHead {
       StoreCoarse(hidden + r * weights_.cols, coarse_, r);
     }
     pool_->Barrier();
-    // As in a matmul, pairs of panels that lie far from each other.
-    const size_t last = weights_.panels() - 1;
+    const size_t pairs = CountPairs(weights_);
     const Range part = member.PartOf(pairs);
     for (size_t pair = part.begin; pair < part.end; ++pair) {
-      const PanelPair both({weights_, pair}, {weights_, std::min(pair + pairs, last)});
+      const PanelPair both = PairOf(weights_, pair);
       matmul::ForRowTiles<kCoarseTileRows>(rows, [&](auto tile_rows, size_t r) HWY_ATTR {
         CoarsePair<kFormat, tile_rows()>(both, coarse_, r, bounds_.data() + 2 * r * pairs + pair,
                                          2 * pairs, pairs);
@@ -274,7 +272,7 @@ class OutputHead {
   Activations exact_;                 // [kRows, width]
   CoarseActivations coarse_;          // [kRows, width]
   ThreadScratch* scratch_ = nullptr;  // [threads]
-  std::vector<float> bounds_;         // [rows, panels, rounded up to pairs]
+  std::vector<float> bounds_;         // [rows, panels, rounded up to whole pairs]
   std::vector<PanelTask> tasks_;
   std::vector<float> logits_;  // [tasks, kPairOutputs]
 };
