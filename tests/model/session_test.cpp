@@ -47,7 +47,9 @@ TEST_CASE("logits do not depend on the size of the chunks, not in the last bit")
   }
 }
 
-// The same numbers, but for the bf16 products of some CPUs, which keep 16 bits of an activation.
+// The same numbers, but for the bf16 products of some CPUs, which keep 16 bits of an activation:
+// that pushes some keys and values to their other neighbour in bf16 (measured: 2.0e-3 of the
+// largest logit). Gate and up exchanged would be off by all of it.
 TEST_CASE("gate and up may have different formats") {
   const Ids ids = TinyIds(40);
   GgufBuilder file = TinyGgufBuilder(TinyModel::kConfig, TinyFormats::Uniform(Format::kBF16));
@@ -72,7 +74,7 @@ TEST_CASE("gate and up may have different formats") {
     largest = std::max(largest, std::abs(expected[i]));
     difference = std::max(difference, std::abs(expected[i] - found[i]));
   }
-  CHECK(difference < 1e-3f * largest);
+  CHECK(difference < (HWY_STATIC_DISPATCH(kHasBF16Dot) ? 4e-3f : 1e-3f) * largest);
 }
 
 TEST_CASE("kFast too is the same in all chunks of more than a few tokens") {

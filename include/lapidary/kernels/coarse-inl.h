@@ -105,9 +105,6 @@ HWY_INLINE void CoarsePanels(const PanelPair& panels, size_t first, const Coarse
   const uint8_t* units[2] = {panels.units[first], panels.units[first + kPanels - 1]};
   const size_t groups = x.x.groups();
   for (size_t group = 0; group < groups; group += kGroups) {
-    for (size_t p = 0; p < kPanels; ++p) {
-      PrefetchAhead<kSpec.unit_bytes()>(units[p], panels.units_ahead[first + p]);
-    }
     HWY_UNROLL(2) for (size_t g = 0; g < kGroups; ++g) {
       const size_t slab = kSpec.slabs_offset() + g * kSpec.slab_bytes();
       VI32 sum[kRows][kVectors];
@@ -149,8 +146,8 @@ HWY_INLINE void CoarsePanels(const PanelPair& panels, size_t first, const Coarse
 template <Format kFormat, size_t kRows>
 HWY_NOINLINE void CoarsePair(const PanelPair& panels, const CoarseActivations& x, size_t row,
                              float* HWY_RESTRICT bounds, size_t stride, size_t offset) {
-  if constexpr (kRows <= 2) {
-    // Few rows read both panels at once, as a row of a matmul does.
+  if constexpr (kRows * kPanelVectors <= 4) {
+    // Both panels at once, as a row of a matmul does.
     CoarsePanels<kFormat, kRows, 2>(panels, 0, x, row, bounds, stride, offset);
   } else {
     // The sums of more rows fill the registers for one panel (8 rows of the 270M's head: 14 ms, in

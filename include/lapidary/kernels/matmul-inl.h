@@ -43,6 +43,7 @@ inline constexpr size_t kTilesPerPair = kPairOutputs / kTileOutputs;
 // weights and a broadcast; 32 registers hold 6 x 2 sums of integers and of floats.
 inline constexpr size_t kTileRows = kManyRegisters ? 6 : 4;
 inline constexpr size_t kFloatTileRows = kManyRegisters ? 12 : 5;
+inline constexpr size_t kMostSums = 24;  // that 32 registers hold, besides what is multiplied
 
 // Steps of so few rows wait for memory, not for arithmetic: they use the kExact form of
 // activations, whatever precision was asked for.
@@ -53,17 +54,30 @@ inline constexpr size_t kMemoryBoundRows = 4;
 inline constexpr size_t kBlockInputs = 1024;
 inline constexpr size_t kFloatBlockInputs = 512;
 
-// Weights are asked for so many bytes before they are needed. Between two reads of one row lie
-// dozens of instructions, so that the processor by itself looks too short a way ahead: without,
-// 5-bit weights are read at 14 instead of 16 to 17 GB/s, one core of Zen 3; 512 to 4096 bytes are
-// alike. Of several rows, the pair that comes next is wanted after the tiles of this one.
-inline constexpr ptrdiff_t kPrefetchBytes = 1024;
+// Of one row, weights are asked for so many bytes before they are needed. Where unpacking takes
+// dozens of instructions, the processor by itself looks too short a way ahead: one core of Zen 4
+// reads Q5_0, Q4_K and Q6_K at 20 to 24 GB/s without, at 30 to 33 with a lead of 128 to 320 bytes
+// into the first level, and at 21 to 25 with a longer one. Of the plain formats it sees enough:
+// Q8_0 and F32 are read at 35 and 40 without, at 28 and 34 with.
+inline constexpr ptrdiff_t kPrefetchBytes = 256;
+constexpr bool WantsPrefetch(const QuantSpec& spec) {
+  if (spec.is_float()) return spec.bits == 16;
+  return spec.low_bits != 0 || spec.is_two_level() || (spec.bits != 4 && spec.bits != 8);
+}
+
+// Of several rows, the pair that comes next is wanted after the tiles of this one.
 inline constexpr ptrdiff_t kUnpackPrefetchBytes = 32768;
 
-// Asks for kBytes bytes at p + ahead.
-template <size_t kBytes>
-HWY_INLINE void PrefetchAhead(const uint8_t* p, ptrdiff_t ahead) {
-  HWY_UNROLL(16) for (size_t i = 0; i < kBytes; i += 64) PrefetchToL2(p + ahead + i);
+// Asks for kBytes bytes in the first-level or second-level cache.
+template <size_t kBytes, int kLevel>
+HWY_INLINE void PrefetchBytes(const uint8_t* p) {
+  HWY_UNROLL(16) for (size_t i = 0; i < kBytes; i += 64) Prefetch<kLevel>(p + i);
+}
+
+// Asks for kBytes bytes of a row of weights, if that helps.
+template <Format kFormat, size_t kBytes>
+HWY_INLINE void PrefetchRow(const uint8_t* p) {
+  if constexpr (WantsPrefetch(SpecOf(kFormat))) PrefetchBytes<kBytes, 1>(p);
 }
 
 // A panel of a matrix.
@@ -153,8 +167,21 @@ constexpr GroupTraits TraitsOf(const QuantSpec& spec, Precision precision) {
 
 template <size_t kRows, size_t kVecs, class V>
 HWY_INLINE void SetZero(V (&sums)[kRows][kVecs]) {
-  HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) {
+  HWY_UNROLL(16) for (size_t r = 0; r < kRows; ++r) {
     HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) sums[r][v] = hn::Zero(hn::DFromV<V>());
+  }
+}
+
+// sum[r][v] += products of one quad of codes, w[kVecs], with the bytes a[r * stride ...].
+template <size_t kRows, size_t kVecs>
+HWY_INLINE void DotQuad(const VU8 (&w)[kVecs], const int8_t* HWY_RESTRICT a, size_t stride,
+                        VI32 (&sum)[kRows][kVecs]) {
+  HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) {
+    const auto quad = hn::BitCast(DI8(), Broadcast32(a + r * stride));
+    HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) {
+      sum[r][v] = hn::SumOfMulQuadAccumulate(DI32(), w[v], quad, sum[r][v]);
+      KeepInRegister(sum[r][v]);
+    }
   }
 }
 
@@ -169,40 +196,35 @@ HWY_INLINE void DotGroup(const Codes& codes, const Activations& x, size_t row, s
   const DI16 d16;
   const DI8 d8;
   const size_t x0 = row * x.stride + k;
-  if constexpr (kForm == kFormBytes && kHasByteDot) {
+  const auto for_quads = [&](const auto& dot) LAPIDARY_INLINE_LAMBDA {
     HWY_UNROLL(8) for (int q = 0; q < kQuads; ++q) {
       VU8 w[kVecs];
       HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) w[v] = codes(q, v);
-      HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) {
-        const auto a = hn::BitCast(d8, Broadcast32(x.bytes + x0 + r * x.stride + q * 4));
-        HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) {
-          sum[r][v] = hn::SumOfMulQuadAccumulate(d32, w[v], a, sum[r][v]);
-          KeepInRegister(sum[r][v]);
-        }
-      }
+      dot(w, x0 + static_cast<size_t>(q) * 4);
     }
+  };
+  if constexpr (kForm == kFormBytes && kHasByteDot) {
+    for_quads([&](const VU8(&w)[kVecs], size_t at)
+                  LAPIDARY_INLINE_LAMBDA { DotQuad(w, x.bytes + at, x.stride, sum); });
   } else if constexpr (kForm == kFormPlanes) {
+    // There is no room for the sums of both planes of a large tile: it goes over the codes twice
+    // (6 rows of Q5_0: 195 instead of 186 GOP/s, one core of Zen 4).
+    constexpr bool kTwice = 3 * kRows * kVecs > kMostSums;
     VI32 high[kRows][kVecs];
     SetZero(high);
-    HWY_UNROLL(8) for (int q = 0; q < kQuads; ++q) {
-      VU8 w[kVecs];
-      HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) w[v] = codes(q, v);
-      HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) {
-        const size_t at = x0 + r * x.stride + q * 4;
-        const auto a_high = hn::BitCast(d8, Broadcast32(x.bytes + at));
-        const auto a_low = hn::BitCast(d8, Broadcast32(x.low + at));
-        HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) {
-          high[r][v] = hn::SumOfMulQuadAccumulate(d32, w[v], a_high, high[r][v]);
-          sum[r][v] = hn::SumOfMulQuadAccumulate(d32, w[v], a_low, sum[r][v]);
-          KeepInRegister(high[r][v]);
-          KeepInRegister(sum[r][v]);
-        }
-      }
-    }
+    for_quads([&](const VU8(&w)[kVecs], size_t at) LAPIDARY_INLINE_LAMBDA {
+      DotQuad(w, x.bytes + at, x.stride, high);
+      if constexpr (!kTwice) DotQuad(w, x.low + at, x.stride, sum);
+    });
     HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) {
       HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) {
         sum[r][v] = hn::Add(sum[r][v], hn::ShiftLeft<8>(high[r][v]));
+        if constexpr (kTwice) KeepInRegister(sum[r][v]);
       }
+    }
+    if constexpr (kTwice) {
+      for_quads([&](const VU8(&w)[kVecs], size_t at)
+                    LAPIDARY_INLINE_LAMBDA { DotQuad(w, x.low + at, x.stride, sum); });
     }
   } else if constexpr (kForm == kFormBytes) {
     constexpr int kStep = kTraits.quads_in_16_bits;
@@ -299,9 +321,9 @@ HWY_NOINLINE void UnpackPair(const PanelPair& panels, size_t k0, size_t inputs,
       for (size_t u = 0; u < units; ++u) {
         const uint8_t* unit = panels.units[p] + (first_unit + u) * kSpec.unit_bytes();
         if (v == 0) {  // a step of few rows waits for memory here
-          PrefetchAhead<kSpec.unit_bytes()>(unit, kUnpackPrefetchBytes);
-          PrefetchAhead<kSpec.unit_inputs() / kSlabInputs * kSpec.low_slab_bytes()>(
-              low, kUnpackPrefetchBytes);
+          PrefetchBytes<kSpec.unit_bytes(), 2>(unit + kUnpackPrefetchBytes);
+          PrefetchBytes<kSpec.unit_inputs() / kSlabInputs * kSpec.low_slab_bytes(), 2>(
+              low + kUnpackPrefetchBytes);
         }
         for (size_t g = 0; g < kSpec.unit_groups(); ++g) {
           hn::Store(LoadScales<kFormat>(unit, g, v), d, scales);
@@ -377,15 +399,15 @@ HWY_NOINLINE void QuantRow(const PanelPair& panels, Cols cols, const Activations
   const uint8_t* units[2] = {panels.units[0], panels.units[1]};
   const uint8_t* lows[2] = {panels.lows[0], panels.lows[1]};
   for (size_t k = 0; k < cols; k += kSpec.unit_inputs()) {
-    PrefetchAhead<kSpec.slabs_offset()>(units[0], panels.units_ahead[0]);
-    PrefetchAhead<kSpec.slabs_offset()>(units[1], panels.units_ahead[1]);
+    PrefetchRow<kFormat, kSpec.slabs_offset()>(units[0] + panels.units_ahead[0]);
+    PrefetchRow<kFormat, kSpec.slabs_offset()>(units[1] + panels.units_ahead[1]);
     for (size_t s = 0; s < kSpec.unit_inputs() / kSlabInputs; ++s) {
       const size_t slab = kSpec.slabs_offset() + s * kSpec.slab_bytes();
       const uint8_t* const slabs[2] = {units[0] + slab, units[1] + slab};
-      PrefetchAhead<kSpec.slab_bytes()>(slabs[0], panels.units_ahead[0]);
-      PrefetchAhead<kSpec.slab_bytes()>(slabs[1], panels.units_ahead[1]);
-      PrefetchAhead<kSpec.low_slab_bytes()>(lows[0], panels.lows_ahead[0]);
-      PrefetchAhead<kSpec.low_slab_bytes()>(lows[1], panels.lows_ahead[1]);
+      PrefetchRow<kFormat, kSpec.slab_bytes()>(slabs[0] + panels.units_ahead[0]);
+      PrefetchRow<kFormat, kSpec.slab_bytes()>(slabs[1] + panels.units_ahead[1]);
+      PrefetchRow<kFormat, kSpec.low_slab_bytes()>(lows[0] + panels.lows_ahead[0]);
+      PrefetchRow<kFormat, kSpec.low_slab_bytes()>(lows[1] + panels.lows_ahead[1]);
       HWY_UNROLL(2) for (size_t g = 0; g < kGroupsPerSlab; ++g) {
         const size_t group = s * kGroupsPerSlab + g;
         AddGroup<TraitsOf(kSpec, Precision::kExact)>(
@@ -520,10 +542,7 @@ HWY_NOINLINE void PairTile(const uint8_t* HWY_RESTRICT w0, const uint8_t* HWY_RE
                            float* HWY_RESTRICT c, size_t c_stride) {
   const DF d;
   VF acc[kRows][2];
-  HWY_UNROLL(16) for (size_t r = 0; r < kRows; ++r) {
-    HWY_UNROLL(2)
-    for (size_t v = 0; v < 2; ++v) acc[r][v] = hn::LoadU(d, c + r * c_stride + v * kLanes);
-  }
+  matmul::SetZero(acc);
   for (size_t i = 0; i < pairs; ++i) {
     if constexpr (std::is_same_v<Input, float>) {
       const FloatPair a = Pairs::Floats(w0 + i * step);
@@ -554,42 +573,57 @@ HWY_NOINLINE void PairTile(const uint8_t* HWY_RESTRICT w0, const uint8_t* HWY_RE
     }
   }
   HWY_UNROLL(16) for (size_t r = 0; r < kRows; ++r) {
-    HWY_UNROLL(2)
-    for (size_t v = 0; v < 2; ++v) hn::StoreU(acc[r][v], d, c + r * c_stride + v * kLanes);
+    HWY_UNROLL(2) for (size_t v = 0; v < 2; ++v) {
+      float* to = c + r * c_stride + v * kLanes;
+      hn::StoreU(hn::Add(hn::LoadU(d, to), acc[r][v]), d, to);
+    }
   }
 }
 
 namespace matmul {
 
-// One row times a pair of panels of float weights, read in place; adds to c[kPairOutputs].
-template <Format kFormat, class Input>
+// One row times a pair of panels of float weights, read in place: c[kPairOutputs]. Sums in the
+// order of FloatPairOfPanels.
+template <Format kFormat, size_t kTerms, class Input>
 HWY_NOINLINE void FloatRow(const uint8_t* const (&panels)[2], size_t cols,
-                           const Input* HWY_RESTRICT x, float* HWY_RESTRICT c) {
+                           const Input* const (&x)[kTerms], float* HWY_RESTRICT c) {
   constexpr size_t kUnitBytes = SpecOf(kFormat).unit_bytes();
   constexpr size_t kVectors = 2 * kPanelVectors;
   const DF d;
   VF acc[kVectors];
-  HWY_UNROLL(8) for (size_t v = 0; v < kVectors; ++v) acc[v] = hn::Load(d, c + v * kLanes);
+  HWY_UNROLL(8) for (size_t v = 0; v < kVectors; ++v) acc[v] = hn::Zero(d);
   const uint8_t* units[2] = {panels[0], panels[1]};
-  for (size_t k = 0; k < cols; k += 2) {
-    PrefetchAhead<kUnitBytes>(units[0], kPrefetchBytes);
-    PrefetchAhead<kUnitBytes>(units[1], kPrefetchBytes);
-    const auto pair = BroadcastPair(x + k);
-    HWY_UNROLL(8) for (size_t v = 0; v < kVectors; ++v) {
-      AddPair<WeightPairs<kFormat>>(units[v / kPanelVectors] + v % kPanelVectors * kVectorBytes,
-                                    pair, acc[v]);
+  for (size_t k0 = 0; k0 < cols; k0 += kFloatBlockInputs) {
+    VF sums[kTerms][kVectors];
+    SetZero(sums);
+    for (size_t k = k0; k < std::min(k0 + kFloatBlockInputs, cols); k += 2) {
+      PrefetchRow<kFormat, kUnitBytes>(units[0] + kPrefetchBytes);
+      PrefetchRow<kFormat, kUnitBytes>(units[1] + kPrefetchBytes);
+      HWY_UNROLL(2) for (size_t t = 0; t < kTerms; ++t) {
+        const auto pair = BroadcastPair(x[t] + k);
+        HWY_UNROLL(8) for (size_t v = 0; v < kVectors; ++v) {
+          AddPair<WeightPairs<kFormat>>(units[v / kPanelVectors] + v % kPanelVectors * kVectorBytes,
+                                        pair, sums[t][v]);
+        }
+      }
+      units[0] += kUnitBytes;
+      units[1] += kUnitBytes;
     }
-    units[0] += kUnitBytes;
-    units[1] += kUnitBytes;
+    HWY_UNROLL(2) for (size_t t = 0; t < kTerms; ++t) {
+      HWY_UNROLL(8) for (size_t v = 0; v < kVectors; ++v) acc[v] = hn::Add(acc[v], sums[t][v]);
+    }
   }
   HWY_UNROLL(8) for (size_t v = 0; v < kVectors; ++v) hn::Store(acc[v], d, c + v * kLanes);
 }
 
-template <Format kFormat, class Input>
+// Some rows times a pair of panels of float weights: c[rows][kPairOutputs]. The activations are the
+// sum of kTerms terms, [rows, stride] each.
+template <Format kFormat, size_t kTerms, class Input>
 HWY_NOINLINE void FloatPairOfPanels(const uint8_t* const (&panels)[2], size_t cols,
-                                    const Input* HWY_RESTRICT x, size_t stride, size_t rows,
+                                    const Input* const (&x)[kTerms], size_t stride, size_t rows,
                                     float* HWY_RESTRICT c) {
   if (rows == 1) return FloatRow<kFormat>(panels, cols, x, c);
+  std::fill_n(c, rows * kPairOutputs, 0.0f);
   constexpr size_t kStep = SpecOf(kFormat).unit_bytes();
   for (size_t k0 = 0; k0 < cols; k0 += kFloatBlockInputs) {
     const size_t pairs = (std::min(kFloatBlockInputs, cols - k0) + 1) / 2;
@@ -601,9 +635,11 @@ HWY_NOINLINE void FloatPairOfPanels(const uint8_t* const (&panels)[2], size_t co
             panels[vector / kPanelVectors] + k0 / 2 * kStep + vector % kPanelVectors * kVectorBytes;
       }
       ForRowTiles<kFloatTileRows>(rows, [&](auto tile_rows, size_t r) HWY_ATTR {
-        PairTile<WeightPairs<kFormat>, tile_rows()>(w[0], w[1], kStep, pairs, x + r * stride + k0,
-                                                    stride, c + r * kPairOutputs + t * kTileOutputs,
-                                                    kPairOutputs);
+        for (const Input* term : x) {
+          PairTile<WeightPairs<kFormat>, tile_rows()>(
+              w[0], w[1], kStep, pairs, term + r * stride + k0, stride,
+              c + r * kPairOutputs + t * kTileOutputs, kPairOutputs);
+        }
       });
     }
   }
@@ -620,18 +656,18 @@ HWY_NOINLINE inline void MatMulPair(const PanelPair& panels, const Activations& 
   WithFormat(panels.format, [&]<Format kFormat>() HWY_ATTR {
     constexpr QuantSpec kSpec = SpecOf(kFormat);
     if constexpr (kSpec.is_float()) {
-      std::fill_n(c, rows * kPairOutputs, 0.0f);
+      const size_t at = row0 * x.stride;
+      const auto multiply = [&](const auto& terms) HWY_ATTR {
+        matmul::FloatPairOfPanels<kFormat>(panels.units, panels.cols, terms, x.stride, rows, c);
+      };
       if constexpr (kHasBF16Dot && kFormat == Format::kBF16) {
-        const size_t at = row0 * x.stride;
-        matmul::FloatPairOfPanels<kFormat>(panels.units, panels.cols, x.bf16 + at, x.stride, rows,
-                                           c);
-        if (precision == Precision::kExact) {
-          matmul::FloatPairOfPanels<kFormat>(panels.units, panels.cols, x.bf16_low + at, x.stride,
-                                             rows, c);
-        }
+        const hwy::bfloat16_t* const terms[] = {x.bf16 + at, x.bf16_low + at};
+        if (precision == Precision::kExact) return multiply(terms);
+        const hwy::bfloat16_t* const rounded[] = {terms[0]};
+        multiply(rounded);
       } else {
-        matmul::FloatPairOfPanels<kFormat>(panels.units, panels.cols, x.f32 + row0 * x.stride,
-                                           x.stride, rows, c);
+        const float* const terms[] = {x.f32 + at};
+        multiply(terms);
       }
     } else if (rows == 1 && precision == Precision::kExact) {
       matmul::QuantRow<kFormat>(panels, panels.cols, x, row0, c);

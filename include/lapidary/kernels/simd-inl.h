@@ -78,10 +78,12 @@ HWY_INLINE void KeepInRegister(V& v) {
 #endif
 }
 
-// Asks for a cache line in the second-level cache, from any address.
-HWY_INLINE void PrefetchToL2(const void* p) {
+// Asks for a cache line, from any address, in the first-level or the second-level cache.
+template <int kLevel>
+HWY_INLINE void Prefetch(const void* p) {
+  static_assert(kLevel == 1 || kLevel == 2);
 #if HWY_COMPILER_GCC || HWY_COMPILER_CLANG
-  __builtin_prefetch(p, /*rw=*/0, /*locality=*/2);
+  __builtin_prefetch(p, /*rw=*/0, /*locality=*/4 - kLevel);
 #else
   (void)p;
 #endif

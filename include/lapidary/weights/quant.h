@@ -42,6 +42,7 @@
 #ifndef LAPIDARY_WEIGHTS_QUANT_H_
 #define LAPIDARY_WEIGHTS_QUANT_H_
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -132,8 +133,10 @@ struct QuantSpec {
     if (is_float()) return kPanelRows * unit_inputs() * static_cast<std::size_t>(bits) / 8;
     return slabs_offset() + unit_inputs() / kSlabInputs * slab_bytes();
   }
+  // A shift, because dividing by a number that the compiler does not know takes as long as some
+  // hundred weights.
   constexpr std::size_t units(std::size_t cols) const {
-    return (cols + unit_inputs() - 1) / unit_inputs();
+    return (cols + unit_inputs() - 1) >> std::countr_zero(unit_inputs());
   }
   constexpr std::size_t padded_cols(std::size_t cols) const { return units(cols) * unit_inputs(); }
   // Bytes of a panel: its units, and its slabs of low bits if there are any.
