@@ -90,8 +90,8 @@ class BestTokens {
 
 class OutputHead {
  public:
-  // Rows that are computed together.
-  static constexpr size_t kRows = kRowBlock;
+  // Rows that are computed together; more would only make the workspace larger.
+  static constexpr size_t kRows = 120;
   // The most tokens that Best finds faster than Logits does: beyond, too many panels remain.
   static constexpr size_t kMostBest = 256;
 
@@ -144,7 +144,7 @@ class OutputHead {
  private:
   struct ThreadScratch {
     MatMulScratch matmul;
-    HWY_ALIGN float block[kRowBlock * kPairOutputs];
+    HWY_ALIGN float block[kRows * kPairOutputs];
   };
 
   // Two panels whose logits are computed for a row. They may be the same one.
