@@ -12,8 +12,8 @@ GGUF is the published gemma-3-270m-q4_k_m.gguf. Writes, beside this script,
 and, with --logits, DIR/NAME.f32: the logits of every position, little-endian float32
 [ids, vocabulary], about 430 MB for each text, for compare_logits.py. They are not committed.
 
-Made with torch 2.15.0, transformers 5.24.0, gguf 0.19.0, sentencepiece 0.2.3 and numpy 2.4.6. Tests
-read the outputs only; none of these is needed to run them.
+Made with torch 2.15.0, transformers 5.24.0 (with accelerate 1.15.0), gguf 0.19.0, sentencepiece 0.2.3 and
+numpy 2.4.6. Tests read the outputs only; none of these is needed to run them.
 """
 
 import argparse

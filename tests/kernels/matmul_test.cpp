@@ -305,7 +305,7 @@ void CheckRowTiles() {
   for (size_t rows = 0; rows < 40; ++rows) {
     size_t next = 0;
     bool in_order = true;
-    matmul::ForRowTiles<kMost>(rows, [&](auto tile_rows, size_t r) {
+    ForRowTiles<kMost>(rows, [&](auto tile_rows, size_t r) {
       in_order = in_order && r == next && tile_rows() <= kMost;
       next += tile_rows();
     });

@@ -25,8 +25,9 @@
 #include <type_traits>
 
 #include "lapidary/kernels/kv_layout.h"
-#include "lapidary/kernels/matmul-inl.h"
+#include "lapidary/kernels/pair_tile-inl.h"
 #include "lapidary/kernels/simd-inl.h"
+#include "lapidary/kernels/tile-inl.h"
 #include "lapidary/kernels/visible_keys.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -107,7 +108,7 @@ HWY_INLINE void Scores(const PairInput* HWY_RESTRICT queries, size_t rows, KeyDi
       const size_t at = std::min(key + v * kLanes, end * kBlockKeys - kLanes);
       w[v] = keys.elements + at / kBlockKeys * block_bytes + at % kBlockKeys * kPairBytes;
     }
-    matmul::ForRowTiles<kFloatTileRows>(rows, [&](auto tile_rows, size_t r) HWY_ATTR {
+    ForRowTiles<kFloatTileRows>(rows, [&](auto tile_rows, size_t r) HWY_ATTR {
       float* to = scores + r * kPageKeys + key;
       for (size_t i = 0; i < tile_rows(); ++i) {
         std::fill_n(to + i * kPageKeys, kTileOutputs, 0.0f);
@@ -181,7 +182,7 @@ HWY_INLINE void WeightedValues(const PairInput* HWY_RESTRICT weights, size_t row
   for (size_t i = 0; i < rows * value_dim; i += kLanes) hn::StoreU(hn::Zero(DF()), DF(), out + i);
   for (size_t dim = 0; dim < value_dim; dim += kTileOutputs) {
     const uint8_t* w = first + dim * kPairBytes;
-    matmul::ForRowTiles<kFloatTileRows>(rows, [&](auto tile_rows, size_t r) HWY_ATTR {
+    ForRowTiles<kFloatTileRows>(rows, [&](auto tile_rows, size_t r) HWY_ATTR {
       PairTile<KvPairs<kFormat>, tile_rows()>(w, w + kLanes * kPairBytes, step, pairs,
                                               weights + r * kPageKeys + begin * kBlockKeys,
                                               kPageKeys, out + r * value_dim + dim, value_dim);

@@ -26,10 +26,11 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "lapidary/kernels/matmul-inl.h"
+#include "lapidary/kernels/group_dot-inl.h"
 #include "lapidary/kernels/panel-inl.h"
 #include "lapidary/kernels/quantize-inl.h"
 #include "lapidary/kernels/simd-inl.h"
+#include "lapidary/kernels/tile-inl.h"
 #include "lapidary/weights/quant.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -99,8 +100,8 @@ HWY_INLINE void CoarsePanels(const PanelPair& panels, size_t first, const Coarse
   constexpr size_t kGroups = kSpec.unit_groups();
   const DF d;
   VF product[kRows][kVectors], variance[kRows][kVectors];
-  matmul::SetZero(product);
-  matmul::SetZero(variance);
+  SetZero(product);
+  SetZero(variance);
   // Of one panel, both are the same.
   const uint8_t* units[2] = {panels.units[first], panels.units[first + kPanels - 1]};
   const size_t groups = x.x.groups();

@@ -1,0 +1,131 @@
+// The register tile of float weights, and of keys and values in attention: pairs of consecutive
+// inputs times f32 or, where the CPU multiplies them, bf16.
+#if defined(LAPIDARY_KERNELS_PAIR_TILE_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef LAPIDARY_KERNELS_PAIR_TILE_INL_H_
+#undef LAPIDARY_KERNELS_PAIR_TILE_INL_H_
+#else
+#define LAPIDARY_KERNELS_PAIR_TILE_INL_H_
+#endif
+
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+
+#include "lapidary/kernels/panel-inl.h"
+#include "lapidary/kernels/simd-inl.h"
+#include "lapidary/kernels/tile-inl.h"
+#include "lapidary/weights/quant.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace lapidary {
+namespace HWY_NAMESPACE {
+
+// Activations as the bf16 dot product wants them, or f32 where there is none.
+using PairInput = std::conditional_t<kHasBF16Dot, hwy::bfloat16_t, float>;
+
+HWY_INLINE void StoreInputs(VF v, float* to) { hn::StoreU(v, DF(), to); }
+HWY_INLINE void StoreInputs(VF v, hwy::bfloat16_t* to) {
+  const hn::Rebind<hwy::bfloat16_t, DF> dh;
+  hn::StoreU(hn::DemoteTo(dh, v), dh, to);
+}
+
+// Two consecutive inputs in every lane.
+struct BroadcastFloats {
+  VF even, odd;
+};
+HWY_INLINE BroadcastFloats BroadcastPair(const float* x) {
+  return {hn::Set(DF(), x[0]), hn::Set(DF(), x[1])};
+}
+HWY_INLINE hn::Vec<DBF16> BroadcastPair(const hwy::bfloat16_t* x) {
+  return hn::BitCast(DBF16(), Broadcast32(x));
+}
+
+// What PairTile multiplies with: pairs of consecutive inputs of kLanes rows, loaded as floats or,
+// for bf16 dot products, as pairs of bf16.
+template <Format kFormat>
+struct WeightPairs {
+  static HWY_INLINE FloatPair Floats(const uint8_t* p) { return LoadPair<kFormat>(p); }
+  static HWY_INLINE hn::Vec<DBF16> Brains(const uint8_t* p) {
+    static_assert(kFormat == Format::kBF16);
+    return hn::LoadU(DBF16(), reinterpret_cast<const hwy::bfloat16_t*>(p));
+  }
+};
+// Bytes of the KV cache; their scales are applied elsewhere. A byte is exact in bf16.
+struct BytePairs {
+  static HWY_INLINE FloatPair Floats(const uint8_t* p) {
+    const hn::Rebind<int16_t, DF> d16;
+    const VI32 both = hn::PromoteTo(DI32(), hn::LoadU(d16, reinterpret_cast<const int16_t*>(p)));
+    return {hn::ConvertTo(DF(), hn::ShiftRight<24>(hn::ShiftLeft<24>(both))),
+            hn::ConvertTo(DF(), hn::ShiftRight<8>(both))};
+  }
+  static HWY_INLINE hn::Vec<DBF16> Brains(const uint8_t* p) {
+    const DU32 du;
+    const FloatPair pair = Floats(p);
+    const auto even = hn::ShiftRight<16>(hn::BitCast(du, pair.even));
+    return hn::BitCast(DBF16(), hn::Or(even, hn::BitCast(du, pair.odd)));
+  }
+};
+
+// acc += the products of pairs of weights with a pair of inputs.
+template <class Pairs>
+HWY_INLINE void AddPair(const uint8_t* HWY_RESTRICT w, BroadcastFloats x, VF& acc) {
+  const FloatPair pair = Pairs::Floats(w);
+  acc = hn::MulAdd(pair.odd, x.odd, hn::MulAdd(pair.even, x.even, acc));
+}
+template <class Pairs>
+HWY_INLINE void AddPair(const uint8_t* HWY_RESTRICT w, hn::Vec<DBF16> x, VF& acc) {
+  VF unused = hn::Zero(DF());
+  acc = hn::ReorderWidenMulAccumulate(DF(), Pairs::Brains(w), x, acc, unused);
+}
+
+// c[kRows][2 vectors] += x[kRows][2 * pairs] times pairs of float weights. The vectors of pair i
+// are at w0 + i * step and w1 + i * step (bytes). Serves weights, and keys and values in attention.
+template <class Pairs, size_t kRows, class Input>
+HWY_NOINLINE void PairTile(const uint8_t* HWY_RESTRICT w0, const uint8_t* HWY_RESTRICT w1,
+                           size_t step, size_t pairs, const Input* HWY_RESTRICT x, size_t x_stride,
+                           float* HWY_RESTRICT c, size_t c_stride) {
+  const DF d;
+  VF acc[kRows][2];
+  SetZero(acc);
+  for (size_t i = 0; i < pairs; ++i) {
+    if constexpr (std::is_same_v<Input, float>) {
+      const FloatPair a = Pairs::Floats(w0 + i * step);
+      const FloatPair b = Pairs::Floats(w1 + i * step);
+      HWY_UNROLL(16) for (size_t r = 0; r < kRows; ++r) {
+        const VF even = hn::Set(d, x[r * x_stride + 2 * i]);
+        acc[r][0] = hn::MulAdd(a.even, even, acc[r][0]);
+        acc[r][1] = hn::MulAdd(b.even, even, acc[r][1]);
+        KeepInRegister(acc[r][0]);
+        KeepInRegister(acc[r][1]);
+      }
+      HWY_UNROLL(16) for (size_t r = 0; r < kRows; ++r) {
+        const VF odd = hn::Set(d, x[r * x_stride + 2 * i + 1]);
+        acc[r][0] = hn::MulAdd(a.odd, odd, acc[r][0]);
+        acc[r][1] = hn::MulAdd(b.odd, odd, acc[r][1]);
+        KeepInRegister(acc[r][0]);
+        KeepInRegister(acc[r][1]);
+      }
+    } else {
+      const auto a = Pairs::Brains(w0 + i * step);
+      const auto b = Pairs::Brains(w1 + i * step);
+      HWY_UNROLL(16) for (size_t r = 0; r < kRows; ++r) {
+        const auto both = BroadcastPair(x + r * x_stride + 2 * i);
+        VF unused = hn::Zero(d);
+        acc[r][0] = hn::ReorderWidenMulAccumulate(d, a, both, acc[r][0], unused);
+        acc[r][1] = hn::ReorderWidenMulAccumulate(d, b, both, acc[r][1], unused);
+      }
+    }
+  }
+  HWY_UNROLL(16) for (size_t r = 0; r < kRows; ++r) {
+    HWY_UNROLL(2) for (size_t v = 0; v < 2; ++v) {
+      float* to = c + r * c_stride + v * kLanes;
+      hn::StoreU(hn::Add(hn::LoadU(d, to), acc[r][v]), d, to);
+    }
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace lapidary
+HWY_AFTER_NAMESPACE();
+
+#endif  // include guard

@@ -1,0 +1,122 @@
+// What register tiles share: their sizes, the pairs of panels that they pass over, and how rows are
+// cut into tiles.
+#if defined(LAPIDARY_KERNELS_TILE_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef LAPIDARY_KERNELS_TILE_INL_H_
+#undef LAPIDARY_KERNELS_TILE_INL_H_
+#else
+#define LAPIDARY_KERNELS_TILE_INL_H_
+#endif
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+
+#include "lapidary/kernels/simd-inl.h"
+#include "lapidary/weights/quant.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace lapidary {
+namespace HWY_NAMESPACE {
+
+inline constexpr size_t kPairOutputs = 2 * kPanelRows;
+inline constexpr size_t kTileOutputs = 2 * kLanes;
+inline constexpr size_t kTilesPerPair = kPairOutputs / kTileOutputs;
+
+// Rows of a register tile. 16 registers: 4 rows x 2 vectors of integer sums leave room for the
+// weights and a broadcast; 32 registers hold 6 x 2 sums of integers and of floats.
+inline constexpr size_t kTileRows = kManyRegisters ? 6 : 4;
+inline constexpr size_t kFloatTileRows = kManyRegisters ? 12 : 5;
+inline constexpr size_t kMostSums = 24;  // that 32 registers hold, besides what is multiplied
+
+template <size_t kRows, size_t kVecs, class V>
+HWY_INLINE void SetZero(V (&sums)[kRows][kVecs]) {
+  HWY_UNROLL(16) for (size_t r = 0; r < kRows; ++r) {
+    HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) sums[r][v] = hn::Zero(hn::DFromV<V>());
+  }
+}
+
+// Calls tile(size constant, first row) for `rows` rows in pieces of kMost, 4, 2 and 1. (Four query
+// heads share a key head in the 270M and 1B: one tile of 4 makes 84 GOP/s of a page of keys in a
+// step of decode, two of 2 made 48.)
+template <size_t kMost, class Tile>
+HWY_INLINE void ForRowTiles(size_t rows, const Tile& tile) {
+  size_t r = 0;
+  for (; r + kMost <= rows; r += kMost) tile(std::integral_constant<size_t, kMost>(), r);
+  if constexpr (kMost > 4) {
+    for (; r + 4 <= rows; r += 4) tile(std::integral_constant<size_t, 4>(), r);
+  }
+  if constexpr (kMost > 2) {
+    for (; r + 2 <= rows; r += 2) tile(std::integral_constant<size_t, 2>(), r);
+  }
+  for (; r < rows; ++r) tile(std::integral_constant<size_t, 1>(), r);
+}
+
+// Of one row, weights are asked for so many bytes before they are needed. Where unpacking takes
+// dozens of instructions, the processor by itself looks too short a way ahead: one core of Zen 4
+// reads Q5_0, Q4_K and Q6_K at 20 to 24 GB/s without, at 30 to 33 with a lead of 128 to 320 bytes
+// into the first level, and at 21 to 25 with a longer one. Of the plain formats it sees enough:
+// Q8_0 and F32 are read at 35 and 40 without, at 28 and 34 with.
+inline constexpr ptrdiff_t kPrefetchBytes = 256;
+constexpr bool WantsPrefetch(const QuantSpec& spec) {
+  if (spec.is_float()) return spec.bits == 16;
+  return spec.low_bits != 0 || spec.is_two_level() || (spec.bits != 4 && spec.bits != 8);
+}
+
+// Of several rows, the pair that comes next is wanted after the tiles of this one.
+inline constexpr ptrdiff_t kUnpackPrefetchBytes = 32768;
+
+// Asks for kBytes bytes in the first-level or second-level cache.
+template <size_t kBytes, int kLevel>
+HWY_INLINE void PrefetchBytes(const uint8_t* p) {
+  HWY_UNROLL(16) for (size_t i = 0; i < kBytes; i += 64) Prefetch<kLevel>(p + i);
+}
+
+// Asks for kBytes bytes of a row of weights, if that helps.
+template <Format kFormat, size_t kBytes>
+HWY_INLINE void PrefetchRow(const uint8_t* p) {
+  if constexpr (WantsPrefetch(SpecOf(kFormat))) PrefetchBytes<kBytes, 1>(p);
+}
+
+// A panel of a matrix.
+struct PanelRef {
+  const PackedMatrix& matrix;
+  size_t panel;
+};
+
+// Two panels of matrices of the same format and width, which are multiplied together.
+struct PanelPair {
+  PanelPair(PanelRef a, PanelRef b)
+      : format(a.matrix.format),
+        cols(a.matrix.cols),
+        units{a.matrix.panel(a.panel), b.matrix.panel(b.panel)},
+        lows{a.matrix.low(a.panel), b.matrix.low(b.panel)} {}
+
+  // After these panels, those of another pair are read, and not what lies behind these.
+  void SetNext(const PanelPair& next) {
+    for (size_t p = 0; p < 2; ++p) {
+      units_ahead[p] = next.units[p] - units[p];
+      lows_ahead[p] = next.lows[p] - lows[p];
+    }
+  }
+
+  Format format;
+  size_t cols;
+  const uint8_t* units[2];
+  const uint8_t* lows[2];  // slabs of low bits
+  ptrdiff_t units_ahead[2] = {kPrefetchBytes, kPrefetchBytes};
+  ptrdiff_t lows_ahead[2] = {kPrefetchBytes, kPrefetchBytes};
+};
+
+// The pairs of a matrix: panel i of its first half with panel i of its second. In the last pair of
+// an odd number of panels, one stands twice.
+inline size_t CountPairs(const PackedMatrix& w) { return (w.panels() + 1) / 2; }
+inline PanelPair PairOf(const PackedMatrix& w, size_t i) {
+  return {{w, i}, {w, std::min(i + CountPairs(w), w.panels() - 1)}};
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace lapidary
+HWY_AFTER_NAMESPACE();
+
+#endif  // include guard
