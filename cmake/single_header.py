@@ -17,9 +17,9 @@ INCLUDE = ROOT / "include"
 OURS = re.compile(r'^#include "(lapidary/[^"]+)"')
 # Tells lapidary_add_engine's files apart from all others; a single header is never compiled twice.
 TOGGLE = re.compile(r"^#if defined\((LAPIDARY_\w+)\) == defined\(HWY_TARGET_TOGGLE\)$")
-# Macros that the CMake target lapidary::lapidary gives to its users, and that Highway must see first.
+# Macros that Highway must see first: that of base/highway-inl.h, and that of the CMake target lapidary::lapidary.
 MACROS = """\
-#ifndef HWY_WANT_AVX3_ZEN4
+#if defined(__AVX512BF16__) && !defined(HWY_WANT_AVX3_ZEN4)
 #define HWY_WANT_AVX3_ZEN4 1
 #endif
 #ifndef HWY_DISABLED_TARGETS

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The tests of the kernels on other instruction sets than the one this machine is best at.
 #
-#   tests/targets.sh [sse2 ssse3 sse4 avx2 neon neon_bf16 ...]      default: all of these
+#   tests/targets.sh [sse2 ssse3 sse4 avx2 avx3 avx3_dl neon neon_bf16 ...]      default: all that can run
 #
 # The NEON ones run under qemu-user, with a cross compiler and Debian's arm64 libraries in build/targets; they need
 # Debian and root (or the packages g++-aarch64-linux-gnu and qemu-user). Run tests/run.sh first: it sets up the rest.
@@ -32,7 +32,7 @@ run() {
   mkdir -p "$objects/tests/kernels" "$objects/tests/support"
   printf '== %s\n' "$name"
   printf '%s\n' tests/kernels/*_test.cpp tests/support/main.cpp |
-    xargs -P "$(nproc)" -I{} "$compiler" -std=c++20 -O2 -DNDEBUG -DHWY_SHARED_DEFINE -DHWY_WANT_AVX3_ZEN4=1 \
+    xargs -P "$(nproc)" -I{} "$compiler" -std=c++20 -O2 -DNDEBUG -DHWY_SHARED_DEFINE \
       '-DHWY_DISABLED_TARGETS=(HWY_ALL_SVE|HWY_RVV)' "$@" -Iinclude -I. -isystem "$libraries/include" \
       -c {} -o "$objects/{}.o"
   local lib
@@ -47,15 +47,20 @@ run() {
   fi
 }
 
-[ $# -gt 0 ] || set -- sse2 ssse3 sse4 avx2 neon neon_bf16
+if [ $# -eq 0 ]; then
+  set -- sse2 ssse3 sse4 avx2 neon neon_bf16
+  ! grep -q avx512_vnni /proc/cpuinfo || set -- "$@" avx3 avx3_dl
+fi
 for name in "$@"; do
   case $name in
     sse2) run sse2 g++ "$highway" ;;
     ssse3) run ssse3 g++ "$highway" -mssse3 ;;
     sse4) run sse4 g++ "$highway" -msse4.2 -maes -mpclmul ;;
     avx2) run avx2 g++ "$highway" -march=haswell -maes -mpclmul ;;
+    avx3) run avx3 g++ "$highway" -march=skylake-avx512 ;;
+    avx3_dl) run avx3_dl g++ "$highway" -march=icelake-server -mtune=generic ;;
     neon) setup_arm && run neon aarch64-linux-gnu-g++ "$arm" -march=armv8-a+crypto ;;
     neon_bf16) setup_arm && run neon_bf16 aarch64-linux-gnu-g++ "$arm" -march=armv8.6-a+crypto+bf16+i8mm ;;
-    *) echo "targets.sh: expected sse2, ssse3, sse4, avx2, neon or neon_bf16, found $name" >&2; exit 2 ;;
+    *) echo "targets.sh: expected sse2, ssse3, sse4, avx2, avx3, avx3_dl, neon or neon_bf16, found $name" >&2; exit 2 ;;
   esac
 done

@@ -9,7 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "hwy/highway.h"
+#include "lapidary/base/highway-inl.h"
 
 // Between the parameters and the body of a lambda that must become part of its caller's loop.
 #ifndef LAPIDARY_INLINE_LAMBDA

@@ -12,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-#include "hwy/highway.h"
+#include "lapidary/base/highway-inl.h"
 #include "lapidary/base/result.h"
 #include "lapidary/vision/picture.h"
 

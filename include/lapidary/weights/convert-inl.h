@@ -14,8 +14,8 @@
 #include <filesystem>
 #include <vector>
 
-#include "hwy/highway.h"
 #include "lapidary/base/bytes.h"
+#include "lapidary/base/highway-inl.h"
 #include "lapidary/base/result.h"
 #include "lapidary/weights/convert.h"
 #include "lapidary/weights/import.h"
