@@ -5,7 +5,7 @@
 #include <cstdint>
 
 #include "examples/lapidary/machine.h"
-#include "hwy/highway.h"
+#include "lapidary/base/highway-inl.h"
 #include "lapidary/kernels/quantize-inl.h"
 #include "lapidary/kernels/simd-inl.h"
 

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <span>
 
-#include "hwy/highway.h"
+#include "lapidary/base/highway-inl.h"
 #include "lapidary/base/buffer.h"
 #include "lapidary/base/threads.h"
 #include "terminal.h"
