@@ -5,8 +5,8 @@
 #include <cstdint>
 #include <span>
 
-#include "lapidary/base/highway-inl.h"
 #include "lapidary/base/buffer.h"
+#include "lapidary/base/highway-inl.h"
 #include "lapidary/base/threads.h"
 #include "terminal.h"
 
