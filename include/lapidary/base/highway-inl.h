@@ -1,6 +1,10 @@
 // Highway, told first what it must know. Every header that needs Highway gets it from here.
-#ifndef LAPIDARY_BASE_HIGHWAY_INL_H_
+#if defined(LAPIDARY_BASE_HIGHWAY_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef LAPIDARY_BASE_HIGHWAY_INL_H_
+#undef LAPIDARY_BASE_HIGHWAY_INL_H_
+#else
 #define LAPIDARY_BASE_HIGHWAY_INL_H_
+#endif
 
 // Static dispatch takes AVX3_ZEN4, the target with bf16 dot products, only if asked, and then on
 // every CPU with AVX3_DL. Those without bf16 (Ice Lake to Rocket Lake) would meet an illegal
@@ -12,4 +16,4 @@
 
 #include "hwy/highway.h"
 
-#endif  // LAPIDARY_BASE_HIGHWAY_INL_H_
+#endif  // include guard
