@@ -16,6 +16,7 @@
 #include "lapidary/base/buffer.h"
 #include "lapidary/kernels/matmul-inl.h"
 #include "lapidary/kernels/quantize-inl.h"
+#include "lapidary/kernels/team_matmul-inl.h"
 #include "tests/support/catch.h"
 #include "tests/support/dequantize.h"
 #include "tests/support/packed.h"
@@ -164,6 +165,43 @@ TEST_CASE("products equal the scalar twin's, and do not depend on the number of 
   }
   INFO("largest error of all: " << worst);
   CHECK(worst > 0);
+}
+
+// One after the other, the members of a team do what its threads do side by side.
+TEST_CASE("a team computes every output of several matrices once, in all blocks of rows") {
+  std::mt19937 random(8);
+  constexpr size_t kCols = 96, kRows = kRowBlock + 9, kTeam = 3;
+  const Packed first = Packed::Random(Format::kQ4_0, 37, kCols, random);
+  const Packed second = Packed::Random(Format::kQ4_0, 80, kCols, random);
+  const PackedMatrix* const matrices[] = {&first.matrix, &second.matrix};
+  const Input all(RandomRows(kRows, kCols, random), Format::kQ4_0, Precision::kFast);
+  const size_t outputs = first.matrix.rows + second.matrix.rows;
+  std::vector<float> found(kRows * outputs);
+  std::vector<int> times(found.size());
+  const auto scratch = std::make_unique<MatMulScratch>();
+  const AlignedBuffer block =
+      *AlignedBuffer::Allocate(kRowBlock * kPairOutputs * sizeof(float), "a block");
+  auto* c = reinterpret_cast<float*>(const_cast<uint8_t*>(block.data()));
+  for (size_t thread = 0; thread < kTeam; ++thread) {
+    TeamMatMul({thread, kTeam}, matrices, all.x, kRows, Precision::kFast, *scratch, c,
+               [&](size_t row, size_t column, const float* values, size_t count) {
+                 for (size_t i = 0; i < count; ++i) {
+                   found[row * outputs + column + i] = values[i];
+                   ++times[row * outputs + column + i];
+                 }
+               });
+  }
+  CHECK(std::all_of(times.begin(), times.end(), [](int n) { return n == 1; }));
+  size_t wrong = 0;
+  for (size_t m = 0, column = 0; m < 2; column += matrices[m++]->rows) {
+    const PackedMatrix& w = *matrices[m];
+    const std::vector<float> expected = Multiply(w, all.x, 0, kRows, Precision::kFast);
+    for (size_t r = 0; r < kRows; ++r) {
+      wrong += std::memcmp(found.data() + r * outputs + column, expected.data() + r * w.rows,
+                           w.rows * sizeof(float)) != 0;
+    }
+  }
+  CHECK(wrong == 0);
 }
 
 // Blocks with every code and every scale byte at one end of its range, f16 scales 1 (minima 0.5).
