@@ -105,6 +105,7 @@ std::vector<double> Seen(std::span<const float> x, Format format, Precision prec
 double WorstError(const Packed& w, const Input& input, std::span<const float> out,
                   Precision precision) {
   const PackedMatrix& m = w.matrix;
+  const bool rounds = FormFor(m.format, precision) == kFormBF16 && m.format != Format::kBF16;
   double worst = 0;
   for (size_t r = 0; r < input.values.size(); ++r) {
     const std::vector<double> x = Seen(input.values[r], m.format, precision);
@@ -113,7 +114,8 @@ double WorstError(const Packed& w, const Input& input, std::span<const float> ou
       // A format with minima subtracts two larger terms: codes of 0 show how large a minimum is.
       double magnitude = 0;
       for (size_t k = 0; k < m.cols; ++k) {
-        sum.Add(static_cast<double>(w.value(o, k)) * x[k]);
+        const float weight = rounds ? RoundToBrain(w.value(o, k)) : w.value(o, k);
+        sum.Add(static_cast<double>(weight) * x[k]);
         magnitude += std::abs(x[k]);
       }
       const bool has_min = SpecOf(m.format).has_min;
@@ -359,18 +361,19 @@ TEST_CASE("row tiles cover every row once") {
   CheckRowTiles<kFloatTileRows>();
 }
 
-template <size_t kRows>
-void CheckPairTile() {
+template <size_t kRows, size_t kVecs>
+void CheckPairTile(bool add) {
   std::mt19937 random(4);
-  // Two vectors of pairs at places of their own, a stride between pairs, rows further apart than
-  // needed.
+  // Vectors of pairs at places of their own, a stride between pairs, rows further apart than needed.
   constexpr size_t kPairs = 9, kStep = 3 * kVectorBytes, kStride = 2 * kPairs + 3,
-                   kOut = 2 * kLanes + 5;
-  std::vector<uint8_t> w(kPairs * kStep);
-  for (size_t i = 0; i < w.size(); i += 2) {
+                   kOut = kVecs * kLanes + 5;
+  std::vector<uint8_t> memory(kPairs * kStep);
+  for (size_t i = 0; i < memory.size(); i += 2) {
     const uint16_t bits = lapidary::testing::BrainBits(Uniform(random));
-    std::memcpy(w.data() + i, &bits, 2);
+    std::memcpy(memory.data() + i, &bits, 2);
   }
+  const uint8_t* w[kVecs];
+  for (size_t v = 0; v < kVecs; ++v) w[v] = memory.data() + v * 2 * kVectorBytes;
   std::vector<PairInput> x(kRows * kStride + kLanes);
   for (size_t i = 0; i < kRows * kStride; ++i) {
     HWY_ALIGN PairInput stored[kLanes];
@@ -379,17 +382,17 @@ void CheckPairTile() {
   }
   std::vector<float> c = UniformVector(random, kRows * kOut);
   const std::vector<float> before = c;
-  PairTile<WeightPairs<Format::kBF16>, kRows>(w.data(), w.data() + 2 * kVectorBytes, kStep, kPairs,
-                                              x.data(), kStride, c.data(), kOut);
+  PairTile<WeightPairs<Format::kBF16>, kRows>(w, kStep, kPairs, x.data(), kStride, add, c.data(),
+                                              kOut);
   size_t wrong = 0;
   for (size_t r = 0; r < kRows; ++r) {
     for (size_t i = 0; i < kOut; ++i) {
-      double expected = static_cast<double>(before[r * kOut + i]);
-      if (i < 2 * kLanes) {
-        const uint8_t* at = w.data() + i / kLanes * 2 * kVectorBytes + i % kLanes * 4;
+      const bool computed = i < kVecs * kLanes;
+      double expected = computed && !add ? 0.0 : static_cast<double>(before[r * kOut + i]);
+      if (computed) {
         for (size_t k = 0; k < 2 * kPairs; ++k) {
           uint16_t bits;
-          std::memcpy(&bits, at + k / 2 * kStep + k % 2 * 2, 2);
+          std::memcpy(&bits, w[i / kLanes] + i % kLanes * 4 + k / 2 * kStep + k % 2 * 2, 2);
           expected += static_cast<double>(FromBrainBits(bits)) *
                       static_cast<double>(hwy::ConvertScalarTo<float>(x[r * kStride + k]));
         }
@@ -397,14 +400,18 @@ void CheckPairTile() {
       wrong += !(std::abs(static_cast<double>(c[r * kOut + i]) - expected) <= 2e-6);
     }
   }
-  CAPTURE(kRows);
+  CAPTURE(kRows, kVecs, add);
   CHECK(wrong == 0);
 }
 
-TEST_CASE("a tile of pairs adds to what is there and touches nothing else") {
-  CheckPairTile<1>();
-  CheckPairTile<2>();
-  CheckPairTile<kFloatTileRows>();
+TEST_CASE("a tile of pairs is stored or added to what is there, and touches nothing else") {
+  for (const bool add : {false, true}) {
+    CheckPairTile<1, 2>(add);
+    CheckPairTile<2, 2>(add);
+    CheckPairTile<kFloatTileRows, 2>(add);
+    CheckPairTile<1, 1>(add);
+    CheckPairTile<2 * kFloatTileRows, 1>(add);
+  }
 }
 
 }  // namespace

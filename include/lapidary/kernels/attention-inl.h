@@ -109,12 +109,9 @@ HWY_INLINE void Scores(const PairInput* HWY_RESTRICT queries, size_t rows, KeyDi
       w[v] = keys.elements + at / kBlockKeys * block_bytes + at % kBlockKeys * kPairBytes;
     }
     ForRowTiles<kFloatTileRows>(rows, [&](auto tile_rows, size_t r) HWY_ATTR {
-      float* to = scores + r * kPageKeys + key;
-      for (size_t i = 0; i < tile_rows(); ++i) {
-        std::fill_n(to + i * kPageKeys, kTileOutputs, 0.0f);
-      }
-      PairTile<KvPairs<kFormat>, tile_rows()>(w[0], w[1], kBlockKeys * kPairBytes, key_dim / 2,
-                                              queries + r * key_dim, key_dim, to, kPageKeys);
+      PairTile<KvPairs<kFormat>, tile_rows()>(w, kBlockKeys * kPairBytes, key_dim / 2,
+                                              queries + r * key_dim, key_dim, /*add=*/false,
+                                              scores + r * kPageKeys + key, kPageKeys);
     });
   }
 }
@@ -179,14 +176,25 @@ HWY_INLINE void WeightedValues(const PairInput* HWY_RESTRICT weights, size_t row
   const size_t step = value_dim * kPairBytes;
   const size_t pairs = (end - begin) * kBlockKeys / 2;
   const uint8_t* first = values.elements + begin * kBlockKeys / 2 * step;
-  for (size_t i = 0; i < rows * value_dim; i += kLanes) hn::StoreU(hn::Zero(DF()), DF(), out + i);
-  for (size_t dim = 0; dim < value_dim; dim += kTileOutputs) {
-    const uint8_t* w = first + dim * kPairBytes;
-    ForRowTiles<kFloatTileRows>(rows, [&](auto tile_rows, size_t r) HWY_ATTR {
-      PairTile<KvPairs<kFormat>, tile_rows()>(w, w + kLanes * kPairBytes, step, pairs,
-                                              weights + r * kPageKeys + begin * kBlockKeys,
-                                              kPageKeys, out + r * value_dim + dim, value_dim);
+  // The vectors [dim, ...) of kVecs places, for all rows, in tiles of at most kMost rows.
+  const auto multiply = [&](auto most, size_t dim, const auto& w) HWY_ATTR {
+    ForRowTiles<most()>(rows, [&](auto tile_rows, size_t r) HWY_ATTR {
+      PairTile<KvPairs<kFormat>, tile_rows()>(
+          w, step, pairs, weights + r * kPageKeys + begin * kBlockKeys, kPageKeys, /*add=*/false,
+          out + r * value_dim + dim, value_dim);
     });
+  };
+  size_t dim = 0;
+  for (; dim + kTileOutputs <= value_dim; dim += kTileOutputs) {
+    const uint8_t* w = first + dim * kPairBytes;
+    const uint8_t* const both[] = {w, w + kLanes * kPairBytes};
+    multiply(std::integral_constant<size_t, kFloatTileRows>(), dim, both);
+  }
+  if constexpr (!std::is_integral_v<ValueDim>) {
+    if constexpr (ValueDim::value % kTileOutputs != 0) {
+      const uint8_t* const last[] = {first + dim * kPairBytes};
+      multiply(std::integral_constant<size_t, 2 * kFloatTileRows>(), dim, last);
+    }
   }
 }
 
@@ -232,7 +240,8 @@ HWY_NOINLINE void AttendPage(const PairInput* HWY_RESTRICT queries, size_t rows,
 // The softmax of one page, unnormalised, for `rows` <= kQueryTile queries [rows][key_dim], already
 // scaled: out[rows][value_dim] = sum of e^(score - max) value, with max[rows] and sum[rows]. `page`
 // holds positions page_start ...; visible[rows] are absolute positions. key_dim is even; value_dim
-// is whole tiles wide (where heads are not, zeros fill them up). Both may be numbers or constants.
+// is whole vectors wide (where heads are not, zeros fill them up), and as a number whole tiles. Both
+// may be numbers or constants.
 template <class KeyDim, class ValueDim>
 HWY_INLINE void AttendPage(const PairInput* HWY_RESTRICT queries, size_t rows, KeyDim key_dim,
                            ValueDim value_dim, const KvPage& page, size_t page_start,

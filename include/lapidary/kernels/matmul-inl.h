@@ -43,13 +43,15 @@ inline constexpr size_t kMemoryBoundRows = 4;
 inline constexpr size_t kBlockInputs = 1024;
 inline constexpr size_t kFloatBlockInputs = 512;
 
-// A stretch of a pair of panels, unpacked: kTilesPerPair tile columns, each of two vectors.
+// A stretch of a pair of panels, unpacked: kTilesPerPair tile columns, each of two vectors. Weights
+// rounded to bf16 stand in `codes` too.
 struct MatMulScratch {
   static constexpr size_t kGroups = kBlockInputs / kSumGroup;
   HWY_ALIGN uint8_t codes[kTilesPerPair][kBlockInputs / 4 * 2 * kVectorBytes];
   HWY_ALIGN float scales[kTilesPerPair][kGroups * 2 * kLanes];
   HWY_ALIGN float mins[kTilesPerPair][kGroups * 2 * kLanes];
 };
+static_assert(kFloatBlockInputs * sizeof(hwy::bfloat16_t) <= kBlockInputs);
 
 namespace matmul {
 
@@ -242,29 +244,54 @@ HWY_NOINLINE void FloatRow(const uint8_t* const (&panels)[2], size_t cols,
   HWY_UNROLL(8) for (size_t v = 0; v < kVectors; ++v) hn::Store(acc[v], d, c + v * kLanes);
 }
 
+// Rounds inputs [k0, k0 + 2 * pairs) of the panels of a pair to bf16: a tile column is
+// [pairs, 2 vectors of pairs].
+template <Format kFormat>
+HWY_NOINLINE void RoundPanels(const uint8_t* const (&panels)[2], size_t k0, size_t pairs,
+                              MatMulScratch& scratch) {
+  constexpr size_t kUnitBytes = SpecOf(kFormat).unit_bytes();
+  for (size_t v = 0; v < 2 * kPanelVectors; ++v) {
+    const uint8_t* from =
+        panels[v / kPanelVectors] + k0 / 2 * kUnitBytes + v % kPanelVectors * kVectorBytes;
+    uint8_t* HWY_RESTRICT to = scratch.codes[v / 2] + v % 2 * kVectorBytes;
+    for (size_t i = 0; i < pairs; ++i) {
+      hn::Store(RoundPair(LoadPair<kFormat>(from)), DBF16(),
+                reinterpret_cast<hwy::bfloat16_t*>(to));
+      from += kUnitBytes;
+      to += 2 * kVectorBytes;
+    }
+  }
+}
+
 // Some rows times a pair of panels of float weights: c[rows][kPairOutputs]. The activations are the
-// sum of kTerms terms, [rows, stride] each.
+// sum of kTerms terms, [rows, stride] each. Weights of another format than bf16 are rounded to bf16
+// for activations in bf16.
 template <Format kFormat, size_t kTerms, class Input>
 HWY_NOINLINE void FloatPairOfPanels(const uint8_t* const (&panels)[2], size_t cols,
                                     const Input* const (&x)[kTerms], size_t stride, size_t rows,
-                                    float* HWY_RESTRICT c) {
-  if (rows == 1) return FloatRow<kFormat>(panels, cols, x, c);
-  std::fill_n(c, rows * kPairOutputs, 0.0f);
-  constexpr size_t kStep = SpecOf(kFormat).unit_bytes();
+                                    MatMulScratch& scratch, float* HWY_RESTRICT c) {
+  constexpr bool kRounds = !std::is_same_v<Input, float> && kFormat != Format::kBF16;
+  if constexpr (!kRounds) {
+    if (rows == 1) return FloatRow<kFormat>(panels, cols, x, c);
+  }
+  using Pairs = WeightPairs<kRounds ? Format::kBF16 : kFormat>;
+  constexpr size_t kStep = kRounds ? 2 * kVectorBytes : SpecOf(kFormat).unit_bytes();
   for (size_t k0 = 0; k0 < cols; k0 += kFloatBlockInputs) {
     const size_t pairs = (std::min(kFloatBlockInputs, cols - k0) + 1) / 2;
+    if constexpr (kRounds) RoundPanels<kFormat>(panels, k0, pairs, scratch);
     for (size_t t = 0; t < kTilesPerPair; ++t) {
       const uint8_t* w[2];
       for (size_t v = 0; v < 2; ++v) {
         const size_t vector = t * 2 + v;
-        w[v] =
-            panels[vector / kPanelVectors] + k0 / 2 * kStep + vector % kPanelVectors * kVectorBytes;
+        w[v] = kRounds ? scratch.codes[t] + v * kVectorBytes
+                       : panels[vector / kPanelVectors] + k0 / 2 * kStep +
+                             vector % kPanelVectors * kVectorBytes;
       }
       ForRowTiles<kFloatTileRows>(rows, [&](auto tile_rows, size_t r) HWY_ATTR {
-        for (const Input* term : x) {
-          PairTile<WeightPairs<kFormat>, tile_rows()>(
-              w[0], w[1], kStep, pairs, term + r * stride + k0, stride,
-              c + r * kPairOutputs + t * kTileOutputs, kPairOutputs);
+        for (const Input* const& term : x) {
+          PairTile<Pairs, tile_rows()>(w, kStep, pairs, term + r * stride + k0, stride,
+                                       k0 != 0 || &term != x,
+                                       c + r * kPairOutputs + t * kTileOutputs, kPairOutputs);
         }
       });
     }
@@ -284,14 +311,16 @@ HWY_NOINLINE inline void MatMulPair(const PanelPair& panels, const Activations& 
     if constexpr (kSpec.is_float()) {
       const size_t at = row0 * x.stride;
       const auto multiply = [&](const auto& terms) HWY_ATTR {
-        matmul::FloatPairOfPanels<kFormat>(panels.units, panels.cols, terms, x.stride, rows, c);
+        matmul::FloatPairOfPanels<kFormat>(panels.units, panels.cols, terms, x.stride, rows,
+                                           scratch, c);
       };
-      if constexpr (kHasBF16Dot && kFormat == Format::kBF16) {
+      if constexpr (kHasBF16Dot) {
         const hwy::bfloat16_t* const terms[] = {x.bf16 + at, x.bf16_low + at};
-        if (precision == Precision::kExact) return multiply(terms);
         const hwy::bfloat16_t* const rounded[] = {terms[0]};
-        multiply(rounded);
-      } else {
+        if (precision == Precision::kFast) return multiply(rounded);
+        if constexpr (kFormat == Format::kBF16) return multiply(terms);
+      }
+      if constexpr (!kHasBF16Dot || kFormat != Format::kBF16) {
         const float* const terms[] = {x.f32 + at};
         multiply(terms);
       }

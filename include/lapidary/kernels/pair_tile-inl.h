@@ -66,6 +66,16 @@ struct BytePairs {
   }
 };
 
+// The floats of every lane as a pair of bf16, rounded to nearest even.
+HWY_INLINE hn::Vec<DBF16> RoundPair(FloatPair pair) {
+  const hn::Rebind<hwy::bfloat16_t, DF> dh;
+  const hn::Rebind<uint16_t, DF> du16;
+  const auto round = [&](VF v) HWY_ATTR {
+    return hn::PromoteTo(DU32(), hn::BitCast(du16, hn::DemoteTo(dh, v)));
+  };
+  return hn::BitCast(DBF16(), hn::Or(round(pair.even), hn::ShiftLeft<16>(round(pair.odd))));
+}
+
 // acc += the products of pairs of weights with a pair of inputs.
 template <class Pairs>
 HWY_INLINE void AddPair(const uint8_t* HWY_RESTRICT w, BroadcastFloats x, VF& acc) {
@@ -78,48 +88,50 @@ HWY_INLINE void AddPair(const uint8_t* HWY_RESTRICT w, hn::Vec<DBF16> x, VF& acc
   acc = hn::ReorderWidenMulAccumulate(DF(), Pairs::Brains(w), x, acc, unused);
 }
 
-// c[kRows][2 vectors] += x[kRows][2 * pairs] times pairs of float weights. The vectors of pair i
-// are at w0 + i * step and w1 + i * step (bytes). Serves weights, and keys and values in attention.
-template <class Pairs, size_t kRows, class Input>
-HWY_NOINLINE void PairTile(const uint8_t* HWY_RESTRICT w0, const uint8_t* HWY_RESTRICT w1,
-                           size_t step, size_t pairs, const Input* HWY_RESTRICT x, size_t x_stride,
+// c[kRows][kVecs vectors] = x[kRows][2 * pairs] times pairs of float weights, added to what is there
+// if `add`. Vector v of pair i is at w[v] + i * step (bytes). Serves weights, and keys and values in
+// attention.
+template <class Pairs, size_t kRows, size_t kVecs, class Input>
+HWY_NOINLINE void PairTile(const uint8_t* const (&w)[kVecs], size_t step, size_t pairs,
+                           const Input* HWY_RESTRICT x, size_t x_stride, bool add,
                            float* HWY_RESTRICT c, size_t c_stride) {
   const DF d;
-  VF acc[kRows][2];
+  VF acc[kRows][kVecs];
   SetZero(acc);
   for (size_t i = 0; i < pairs; ++i) {
     if constexpr (std::is_same_v<Input, float>) {
-      const FloatPair a = Pairs::Floats(w0 + i * step);
-      const FloatPair b = Pairs::Floats(w1 + i * step);
+      FloatPair weights[kVecs];
+      HWY_UNROLL(2) for (size_t v = 0; v < kVecs; ++v) weights[v] = Pairs::Floats(w[v] + i * step);
       HWY_UNROLL(16) for (size_t r = 0; r < kRows; ++r) {
         const VF even = hn::Set(d, x[r * x_stride + 2 * i]);
-        acc[r][0] = hn::MulAdd(a.even, even, acc[r][0]);
-        acc[r][1] = hn::MulAdd(b.even, even, acc[r][1]);
-        KeepInRegister(acc[r][0]);
-        KeepInRegister(acc[r][1]);
+        HWY_UNROLL(2) for (size_t v = 0; v < kVecs; ++v) {
+          acc[r][v] = hn::MulAdd(weights[v].even, even, acc[r][v]);
+          KeepInRegister(acc[r][v]);
+        }
       }
       HWY_UNROLL(16) for (size_t r = 0; r < kRows; ++r) {
         const VF odd = hn::Set(d, x[r * x_stride + 2 * i + 1]);
-        acc[r][0] = hn::MulAdd(a.odd, odd, acc[r][0]);
-        acc[r][1] = hn::MulAdd(b.odd, odd, acc[r][1]);
-        KeepInRegister(acc[r][0]);
-        KeepInRegister(acc[r][1]);
+        HWY_UNROLL(2) for (size_t v = 0; v < kVecs; ++v) {
+          acc[r][v] = hn::MulAdd(weights[v].odd, odd, acc[r][v]);
+          KeepInRegister(acc[r][v]);
+        }
       }
     } else {
-      const auto a = Pairs::Brains(w0 + i * step);
-      const auto b = Pairs::Brains(w1 + i * step);
-      HWY_UNROLL(16) for (size_t r = 0; r < kRows; ++r) {
+      hn::Vec<DBF16> weights[kVecs];
+      HWY_UNROLL(2) for (size_t v = 0; v < kVecs; ++v) weights[v] = Pairs::Brains(w[v] + i * step);
+      HWY_UNROLL(32) for (size_t r = 0; r < kRows; ++r) {
         const auto both = BroadcastPair(x + r * x_stride + 2 * i);
         VF unused = hn::Zero(d);
-        acc[r][0] = hn::ReorderWidenMulAccumulate(d, a, both, acc[r][0], unused);
-        acc[r][1] = hn::ReorderWidenMulAccumulate(d, b, both, acc[r][1], unused);
+        HWY_UNROLL(2) for (size_t v = 0; v < kVecs; ++v) {
+          acc[r][v] = hn::ReorderWidenMulAccumulate(d, weights[v], both, acc[r][v], unused);
+        }
       }
     }
   }
-  HWY_UNROLL(16) for (size_t r = 0; r < kRows; ++r) {
-    HWY_UNROLL(2) for (size_t v = 0; v < 2; ++v) {
+  HWY_UNROLL(32) for (size_t r = 0; r < kRows; ++r) {
+    HWY_UNROLL(2) for (size_t v = 0; v < kVecs; ++v) {
       float* to = c + r * c_stride + v * kLanes;
-      hn::StoreU(hn::Add(hn::LoadU(d, to), acc[r][v]), d, to);
+      hn::StoreU(add ? hn::Add(hn::LoadU(d, to), acc[r][v]) : acc[r][v], d, to);
     }
   }
 }

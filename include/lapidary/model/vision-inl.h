@@ -17,6 +17,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include "lapidary/base/buffer.h"
 #include "lapidary/base/result.h"
@@ -47,8 +48,8 @@ class VisionEncoder {
   static constexpr size_t kWidth = kConfig.width;
   static constexpr size_t kHeads = kConfig.heads;
   static constexpr size_t kHeadDim = kWidth / kHeads;
-  // Values are filled up with zeros to whole tiles: 72 dims to 80 or 96.
-  static constexpr size_t kValueDim = (kHeadDim + kTileOutputs - 1) / kTileOutputs * kTileOutputs;
+  // Values are filled up with zeros to whole vectors: 72 dims to 80 where a vector has 16.
+  static constexpr size_t kValueDim = (kHeadDim + kLanes - 1) / kLanes * kLanes;
   static constexpr size_t kFfWidth = kConfig.ff_width;
   static constexpr size_t kSoftTokens = kConfig.soft_tokens;
   static constexpr size_t kSoftGrid = CheckedVision<kConfig>::kSoftGrid;
@@ -222,7 +223,8 @@ class VisionEncoder {
       for (size_t page = 0; page < kPages; ++page) {
         for (size_t r = 0; r < rows; r += kQueryTile) {
           const size_t count = std::min(kQueryTile, rows - r);
-          AttendPage(Queries(head, first + r), count, kHeadDim, kValueDim, Page(head, page),
+          AttendPage(Queries(head, first + r), count, kHeadDim,
+                     std::integral_constant<size_t, kValueDim>(), Page(head, page),
                      page * kPageKeys, visible, scratch.attention, scratch.page, page_max,
                      page_sum);
           for (size_t q = 0; q < count; ++q) {
