@@ -134,7 +134,7 @@ void DecodeWith(benchmark::State& state, Format format, Shape shape, Cols cols) 
       if constexpr (std::is_same_v<Cols, std::size_t>) {
         target::MatMulPair(target::PairOf(w, pair), input.x, 0, 1, Precision::kExact, room, c);
       } else {
-        target::matmul::QuantRow<Format::kQ4_0>(target::PairOf(w, pair), cols, input.x, 0, c);
+        target::matmul::QuantRows<Format::kQ4_0, 1>(target::PairOf(w, pair), cols, input.x, 0, c);
       }
       benchmark::DoNotOptimize(c[0]);
     }

@@ -27,25 +27,38 @@ struct Expected {
   double rounding;  // most that the rounding of starts to integers changes it
 };
 
-// Of an output, in double: `blocks` are those of its row, 34 bytes for 32 inputs; x is row `row` of
-// `seen`, whose integers the product is made of.
-Expected Bound(const uint8_t* blocks, const std::vector<float>& x, const CoarseActivations& seen,
-               size_t row) {
-  double product = 0, variance = 0, rounding = 0;
-  for (size_t k = 0; k < x.size(); k += 32, blocks += 34) {
-    const double scale = static_cast<double>(HalfToFloat(blocks));
-    double largest = 0, squares = 0, sum = 0;
+// Step of the 32 inputs from x on, and the variance of their product if the scale is 1.
+struct Group {
+  explicit Group(const float* x) {
+    double largest = 0, squares = 0;
     for (size_t i = 0; i < 32; ++i) {
-      const double value = static_cast<double>(x[k + i]);
-      const int code = static_cast<int8_t>(blocks[2 + i]) + 128;
-      sum += seen.x.bytes[row * seen.x.stride + k + i] * (code / 16 * 16 + 7.5 - 128);
+      const double value = static_cast<double>(x[i]);
       squares += value * value;
       largest = std::max(largest, std::abs(value));
     }
-    const double step = largest / 127;
+    step = largest / 127;
+    variance = 21.25 * squares + 32 * 128.0 * 128 / 12 * step * step;
+  }
+  double step, variance;
+};
+
+// Of an output, in double: `blocks` are those of its row, 34 bytes for 32 inputs; the product is
+// made of the integers of row `row` of `seen`, the variance of the largest of all `inputs`.
+Expected Bound(const uint8_t* blocks, const std::vector<std::vector<float>>& inputs,
+               const CoarseActivations& seen, size_t row) {
+  double product = 0, variance = 0, rounding = 0;
+  for (size_t k = 0; k < inputs[row].size(); k += 32, blocks += 34) {
+    const double scale = static_cast<double>(HalfToFloat(blocks));
+    double sum = 0, largest = 0;
+    for (size_t i = 0; i < 32; ++i) {
+      const int code = static_cast<int8_t>(blocks[2 + i]) + 128;
+      sum += seen.x.bytes[row * seen.x.stride + k + i] * (code / 16 * 16 + 7.5 - 128);
+    }
+    for (const std::vector<float>& x : inputs) largest = std::max(largest, Group(&x[k]).variance);
+    const double step = Group(&inputs[row][k]).step;
     product += scale * step * sum;
     rounding += 0.5 * 16 * std::abs(scale) * step;
-    variance += scale * scale * (21.25 * squares + 32 * 128.0 * 128 / 12 * step * step);
+    variance += scale * scale * largest;
   }
   return {product + 7 * std::sqrt(variance), rounding};
 }
@@ -53,7 +66,7 @@ Expected Bound(const uint8_t* blocks, const std::vector<float>& x, const CoarseA
 TEST_CASE("the bound of a panel is the coarse product of a row plus seven deviations") {
   std::mt19937 random(1);
   for (const size_t cols : {32, 96, 640}) {
-    constexpr size_t kRows = 80, kInputs = 7;
+    constexpr size_t kRows = 80, kInputs = 7 + kCoarseTileRows;
     const std::vector<uint8_t> source = RandomBlocks(Format::kQ8_0, kRows * cols, random);
     const Packed packed(Format::kQ8_0Planes, kRows, cols, source);
     const AlignedBuffer memory =
@@ -66,6 +79,8 @@ TEST_CASE("the bound of a panel is the coarse product of a row plus seven deviat
       inputs.back()[7] = 300;  // one that makes the others small beside the step of their group
       StoreCoarse(inputs.back().data(), x, r);
     }
+    FindLargestVariances(x, kInputs, {0, 1});
+    FindLargestVariances(x, kInputs, {1, x.x.groups()});
     float bounds[kInputs][2];
     size_t wrong = 0;
     for (size_t panel = 0; panel < kRows / 16; ++panel) {
@@ -74,12 +89,13 @@ TEST_CASE("the bound of a panel is the coarse product of a row plus seven deviat
       CoarsePair<Format::kQ8_0Planes, 1>(pair, x, 0, bounds[0], 2, 1);
       CoarsePair<Format::kQ8_0Planes, 2>(pair, x, 1, bounds[1], 2, 1);
       CoarsePair<Format::kQ8_0Planes, 4>(pair, x, 3, bounds[3], 2, 1);
+      CoarsePair<Format::kQ8_0Planes, kCoarseTileRows>(pair, x, 7, bounds[7], 2, 1);
       for (size_t r = 0; r < kInputs; ++r) {
         for (size_t p = 0; p < 2; ++p) {
           double expected = -HUGE_VAL, rounding = 0;
           for (size_t row = 0; row < 16; ++row) {
             const size_t first = ((p == 0 ? panel : other) * 16 + row) * (cols / 32) * 34;
-            const Expected one = Bound(source.data() + first, inputs[r], x, r);
+            const Expected one = Bound(source.data() + first, inputs, x, r);
             expected = std::max(expected, one.bound);
             rounding = std::max(rounding, one.rounding);
           }

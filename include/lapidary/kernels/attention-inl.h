@@ -138,12 +138,16 @@ HWY_NOINLINE inline float Softmax(float* HWY_RESTRICT scores, size_t begin, size
   const VI32 from = hn::Set(di, static_cast<int32_t>(first));
   const VI32 to = hn::Set(di, static_cast<int32_t>(last));
   VF max = lowest;
-  for (size_t i = begin; i < end; i += kLanes) {
-    const VI32 at = hn::Add(lanes, hn::Set(di, static_cast<int32_t>(i)));
-    const auto visible = hn::And(hn::Ge(at, from), hn::Le(at, to));
-    const VF s = hn::IfThenElse(hn::RebindMask(d, visible), hn::LoadU(d, scores + i), lowest);
-    hn::StoreU(s, d, scores + i);
-    max = hn::Max(max, s);
+  if (first <= begin && end <= last + 1) {  // as within most pages
+    for (size_t i = begin; i < end; i += kLanes) max = hn::Max(max, hn::LoadU(d, scores + i));
+  } else {
+    for (size_t i = begin; i < end; i += kLanes) {
+      const VI32 at = hn::Add(lanes, hn::Set(di, static_cast<int32_t>(i)));
+      const auto visible = hn::And(hn::Ge(at, from), hn::Le(at, to));
+      const VF s = hn::IfThenElse(hn::RebindMask(d, visible), hn::LoadU(d, scores + i), lowest);
+      hn::StoreU(s, d, scores + i);
+      max = hn::Max(max, s);
+    }
   }
   const float m = hn::ReduceMax(d, max);
   *max_out = m;

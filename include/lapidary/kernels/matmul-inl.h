@@ -1,8 +1,8 @@
 // Activations times packed weights.
 //
 // The unit of work is a pair of panels, 32 outputs, times some rows of activations; threads divide
-// the pairs among them. One row (decode) reads the panels in place: the time is that of reading
-// memory. More rows (prefill) unpack a stretch of the pair once into an L1-sized scratch and pass
+// the pairs among them. One row or a few (decode) read the panels in place: the time is that of
+// reading memory. More rows (prefill) unpack a stretch of the pair once into an L1-sized scratch and pass
 // over it with register tiles of kTileRows rows by two vectors of outputs.
 //
 // Every output is summed in one order, whatever the tile, the block, the thread or the vector
@@ -36,6 +36,13 @@ namespace HWY_NAMESPACE {
 // Steps of so few rows wait for memory, not for arithmetic: they use the kExact form of
 // activations, whatever precision was asked for.
 inline constexpr size_t kMemoryBoundRows = 4;
+
+// Few rows are multiplied with weights in place, as many at a time as the registers hold sums for:
+// to unpack again for every tile costs less than to store what was unpacked and read it. Steps of 2,
+// 4 and 8 rows of the 270M took 7.5, 9.2 and 14.0 ms when only one row was read in place, and take
+// 5.6, 6.7 and 12.2 (two cores of Zen 4).
+inline constexpr size_t kInPlaceTileRows = kManyRegisters && kPanelVectors == 1 ? 4 : 1;
+inline constexpr size_t kInPlaceRows = kInPlaceTileRows == 1 ? 1 : 8;
 
 // Inputs unpacked at a time: the codes of a tile column, 32 bytes an input and with AVX2 half of
 // that, are no larger than a first-level cache. (256, 512 and 768 are as fast within 1 %, one core
@@ -136,18 +143,18 @@ HWY_NOINLINE void QuantTile(TileColumn w, const Activations& x, size_t row, floa
   }
 }
 
-// One row times a pair of panels, read in place: c[kPairOutputs]. Both panels at once, because two
-// streams of reads keep the memory busier than one. `cols` is panels.cols, or a constant of the
-// compiler.
-template <Format kFormat, class Cols>
-HWY_NOINLINE void QuantRow(const PanelPair& panels, Cols cols, const Activations& x, size_t row,
-                           float* HWY_RESTRICT c) {
+// kRows rows times a pair of panels, read in place: c[kRows][kPairOutputs]. Both panels at once,
+// because two streams of reads keep the memory busier than one. `cols` is panels.cols, or a constant
+// of the compiler.
+template <Format kFormat, size_t kRows, class Cols>
+HWY_NOINLINE void QuantRows(const PanelPair& panels, Cols cols, const Activations& x, size_t row,
+                            float* HWY_RESTRICT c) {
   constexpr QuantSpec kSpec = SpecOf(kFormat);
   constexpr size_t kGroupsPerSlab = kSlabInputs / kSpec.group;
   constexpr size_t kVectors = 2 * kPanelVectors;
   const DF d;
-  VF acc[1][kVectors];
-  HWY_UNROLL(8) for (size_t v = 0; v < kVectors; ++v) acc[0][v] = hn::Zero(d);
+  VF acc[kRows][kVectors];
+  SetZero(acc);
   const uint8_t* units[2] = {panels.units[0], panels.units[1]};
   const uint8_t* lows[2] = {panels.lows[0], panels.lows[1]};
   for (size_t k = 0; k < cols; k += kSpec.unit_inputs()) {
@@ -180,7 +187,11 @@ HWY_NOINLINE void QuantRow(const PanelPair& panels, Cols cols, const Activations
     units[0] += kSpec.unit_bytes();
     units[1] += kSpec.unit_bytes();
   }
-  HWY_UNROLL(8) for (size_t v = 0; v < kVectors; ++v) hn::Store(acc[0][v], d, c + v * kLanes);
+  HWY_UNROLL(4) for (size_t r = 0; r < kRows; ++r) {
+    HWY_UNROLL(8) for (size_t v = 0; v < kVectors; ++v) {
+      hn::Store(acc[r][v], d, c + r * kPairOutputs + v * kLanes);
+    }
+  }
 }
 
 // Length of the stretches in which `cols` inputs are unpacked: equal ones, so that the last is no
@@ -244,19 +255,17 @@ HWY_NOINLINE void FloatRow(const uint8_t* const (&panels)[2], size_t cols,
   HWY_UNROLL(8) for (size_t v = 0; v < kVectors; ++v) hn::Store(acc[v], d, c + v * kLanes);
 }
 
-// Rounds inputs [k0, k0 + 2 * pairs) of the panels of a pair to bf16: a tile column is
+// Rounds inputs [k0, k0 + 2 * pairs) of a pair of panels of f16 to bf16: a tile column is
 // [pairs, 2 vectors of pairs].
-template <Format kFormat>
-HWY_NOINLINE void RoundPanels(const uint8_t* const (&panels)[2], size_t k0, size_t pairs,
-                              MatMulScratch& scratch) {
-  constexpr size_t kUnitBytes = SpecOf(kFormat).unit_bytes();
+HWY_NOINLINE inline void RoundPanels(const uint8_t* const (&panels)[2], size_t k0, size_t pairs,
+                                     MatMulScratch& scratch) {
+  constexpr size_t kUnitBytes = SpecOf(Format::kF16).unit_bytes();
   for (size_t v = 0; v < 2 * kPanelVectors; ++v) {
     const uint8_t* from =
         panels[v / kPanelVectors] + k0 / 2 * kUnitBytes + v % kPanelVectors * kVectorBytes;
     uint8_t* HWY_RESTRICT to = scratch.codes[v / 2] + v % 2 * kVectorBytes;
     for (size_t i = 0; i < pairs; ++i) {
-      hn::Store(RoundPair(LoadPair<kFormat>(from)), DBF16(),
-                reinterpret_cast<hwy::bfloat16_t*>(to));
+      hn::Store(RoundHalves(from), DBF16(), reinterpret_cast<hwy::bfloat16_t*>(to));
       from += kUnitBytes;
       to += 2 * kVectorBytes;
     }
@@ -264,13 +273,12 @@ HWY_NOINLINE void RoundPanels(const uint8_t* const (&panels)[2], size_t k0, size
 }
 
 // Some rows times a pair of panels of float weights: c[rows][kPairOutputs]. The activations are the
-// sum of kTerms terms, [rows, stride] each. Weights of another format than bf16 are rounded to bf16
-// for activations in bf16.
+// sum of kTerms terms, [rows, stride] each. Weights in f16 are rounded to bf16 if those are bf16.
 template <Format kFormat, size_t kTerms, class Input>
 HWY_NOINLINE void FloatPairOfPanels(const uint8_t* const (&panels)[2], size_t cols,
                                     const Input* const (&x)[kTerms], size_t stride, size_t rows,
                                     MatMulScratch& scratch, float* HWY_RESTRICT c) {
-  constexpr bool kRounds = !std::is_same_v<Input, float> && kFormat != Format::kBF16;
+  constexpr bool kRounds = !std::is_same_v<Input, float> && kFormat == Format::kF16;
   if constexpr (!kRounds) {
     if (rows == 1) return FloatRow<kFormat>(panels, cols, x, c);
   }
@@ -278,7 +286,7 @@ HWY_NOINLINE void FloatPairOfPanels(const uint8_t* const (&panels)[2], size_t co
   constexpr size_t kStep = kRounds ? 2 * kVectorBytes : SpecOf(kFormat).unit_bytes();
   for (size_t k0 = 0; k0 < cols; k0 += kFloatBlockInputs) {
     const size_t pairs = (std::min(kFloatBlockInputs, cols - k0) + 1) / 2;
-    if constexpr (kRounds) RoundPanels<kFormat>(panels, k0, pairs, scratch);
+    if constexpr (kRounds) RoundPanels(panels, k0, pairs, scratch);
     for (size_t t = 0; t < kTilesPerPair; ++t) {
       const uint8_t* w[2];
       for (size_t v = 0; v < 2; ++v) {
@@ -314,7 +322,7 @@ HWY_NOINLINE inline void MatMulPair(const PanelPair& panels, const Activations& 
         matmul::FloatPairOfPanels<kFormat>(panels.units, panels.cols, terms, x.stride, rows,
                                            scratch, c);
       };
-      if constexpr (kHasBF16Dot) {
+      if constexpr (kHasBF16Dot && kFormat != Format::kF32) {
         const hwy::bfloat16_t* const terms[] = {x.bf16 + at, x.bf16_low + at};
         const hwy::bfloat16_t* const rounded[] = {terms[0]};
         if (precision == Precision::kFast) return multiply(rounded);
@@ -324,8 +332,11 @@ HWY_NOINLINE inline void MatMulPair(const PanelPair& panels, const Activations& 
         const float* const terms[] = {x.f32 + at};
         multiply(terms);
       }
-    } else if (rows == 1 && precision == Precision::kExact) {
-      matmul::QuantRow<kFormat>(panels, panels.cols, x, row0, c);
+    } else if (rows <= kInPlaceRows && precision == Precision::kExact) {
+      ForRowTiles<kInPlaceTileRows>(rows, [&](auto tile_rows, size_t r) HWY_ATTR {
+        matmul::QuantRows<kFormat, tile_rows()>(panels, panels.cols, x, row0 + r,
+                                                c + r * kPairOutputs);
+      });
     } else if (precision == Precision::kFast) {
       matmul::QuantPair<kFormat, Precision::kFast>(panels, x, row0, rows, scratch, c);
     } else {

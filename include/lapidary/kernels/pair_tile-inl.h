@@ -66,14 +66,12 @@ struct BytePairs {
   }
 };
 
-// The floats of every lane as a pair of bf16, rounded to nearest even.
-HWY_INLINE hn::Vec<DBF16> RoundPair(FloatPair pair) {
-  const hn::Rebind<hwy::bfloat16_t, DF> dh;
-  const hn::Rebind<uint16_t, DF> du16;
-  const auto round = [&](VF v) HWY_ATTR {
-    return hn::PromoteTo(DU32(), hn::BitCast(du16, hn::DemoteTo(dh, v)));
-  };
-  return hn::BitCast(DBF16(), hn::Or(round(pair.even), hn::ShiftLeft<16>(round(pair.odd))));
+// Pairs of f16 as pairs of bf16, rounded to nearest even.
+HWY_INLINE hn::Vec<DBF16> RoundHalves(const uint8_t* HWY_RESTRICT p) {
+  const hn::Repartition<hwy::float16_t, DF> dh;
+  const auto halves = hn::LoadU(dh, reinterpret_cast<const hwy::float16_t*>(p));
+  return hn::OrderedDemote2To(DBF16(), hn::PromoteLowerTo(DF(), halves),
+                              hn::PromoteUpperTo(DF(), halves));
 }
 
 // acc += the products of pairs of weights with a pair of inputs.

@@ -34,7 +34,7 @@ constexpr size_t PadActivations(size_t cols) {
 enum Form : unsigned {
   kFormF32 = 1,     // f32; for float weights
   kFormBF16 = 2,    // bf16 (nearest even), and what rounding lost as bf16 again; for bf16 weights
-                    // and, in kFast, those that are rounded to bf16
+                    // and, in kFast, those in f16
   kFormBytes = 4,   // 8-bit integers
   kFormPlanes = 8,  // 16-bit integers as two planes of bytes, value = 256 * high + low
   kFormWords = 16,  // integers in 16 bits; four inputs are stored in the order 0 2 1 3
@@ -49,8 +49,9 @@ inline constexpr float kMaxWord = 32639.0f;
 constexpr unsigned FormFor(Format format, Precision precision) {
   const QuantSpec& spec = SpecOf(format);
   if (spec.is_float()) {
-    const bool brain = kHasBF16Dot && (format == Format::kBF16 || precision == Precision::kFast);
-    return brain ? kFormBF16 : kFormF32;
+    const bool brain = format == Format::kBF16 ||
+                       (format == Format::kF16 && precision == Precision::kFast);
+    return kHasBF16Dot && brain ? kFormBF16 : kFormF32;
   }
   if (kHasByteDot) return precision == Precision::kFast ? kFormBytes : kFormPlanes;
   // Without a byte dot product, sums of products of bytes pass through 16 bits, which is too narrow

@@ -217,6 +217,8 @@ class OutputHead {
       StoreCoarse(hidden + r * weights_.cols, coarse_, r);
     }
     pool_->Barrier();
+    FindLargestVariances(coarse_, rows, member.PartOf(coarse_.x.groups()));
+    pool_->Barrier();
     const size_t pairs = CountPairs(weights_);
     const Range part = member.PartOf(pairs);
     for (size_t pair = part.begin; pair < part.end; ++pair) {
@@ -251,7 +253,7 @@ class OutputHead {
         PanelPair both({weights_, task.panels[0]}, {weights_, task.panels[1]});
         both.SetNext({{weights_, next.panels[0]}, {weights_, next.panels[1]}});
         HWY_ALIGN float c[kPairOutputs];
-        matmul::QuantRow<kFormat>(both, weights_.cols, exact_, task.row, c);
+        matmul::QuantRows<kFormat, 1>(both, weights_.cols, exact_, task.row, c);
         hwy::CopyBytes(c, logits_.data() + i * kPairOutputs, sizeof(c));
       }
     });

@@ -1,0 +1,217 @@
+#!/usr/bin/env python3
+"""Builds known mistakes of Gemma 3 implementations into a copy of the headers, one at a time, and
+checks that the test that guards against each of them fails.
+
+    tests/mutations.py [--build build/release] [WORD ...]      only mistakes whose name has a WORD
+
+Needs a build directory with the tests built. Compiles one source file of the tests for each
+mistake, not optimised much: about a quarter of a minute each. The list is the table of
+docs/testing.md for the decoder and its kernels.
+"""
+
+import argparse
+import json
+import pathlib
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+DECODER = "model/decoder-inl.h"
+ATTENTION = "kernels/attention-inl.h"
+NORM = "kernels/norm-inl.h"
+FLOATS = "float weights"
+PICTURES = "prompts with pictures give the logits of transformers"
+
+# name, header, what is replaced (occurs once), what stands there instead, test file, test case
+MUTATIONS = [
+    ("query scale from the size of the heads", DECODER,
+     "static_cast<float>(kConfig.query_pre_attn_scalar)", "static_cast<float>(kConfig.head_dim)",
+     "model/golden_test.cpp", FLOATS),
+    ("RoPE factor on local layers too", DECODER,
+     "local_rope_(kConfig.rope_base_local, 1.0,",
+     "local_rope_(kConfig.rope_base_local, kConfig.rope_factor_global,",
+     "model/golden_test.cpp", FLOATS),
+    ("RoPE factor on no layer", DECODER,
+     "global_rope_(kConfig.rope_base_global, kConfig.rope_factor_global,",
+     "global_rope_(kConfig.rope_base_global, 1.0,",
+     "model/golden_test.cpp", FLOATS),
+    ("one RoPE base for all layers", DECODER,
+     "global_rope_(kConfig.rope_base_global,", "global_rope_(kConfig.rope_base_local,",
+     "model/golden_test.cpp", FLOATS),
+    ("window of one key more", "kernels/visible_keys.h",
+     "position >= window ? position - window + 1", "position > window ? position - window",
+     "model/golden_test.cpp", FLOATS),
+    ("window of one key less", "kernels/visible_keys.h",
+     "position - window + 1 : 0", "position - window + 2 : 0",
+     "model/golden_test.cpp", FLOATS),
+    ("ring without room for a chunk", "model/kv_cache.h",
+     "static_cast<std::size_t>(config.window) + chunk - 1", "static_cast<std::size_t>(config.window)",
+     "model/ring_test.cpp", "rings that come round*"),
+    ("positions from a ring", DECODER,
+     "global_rope_.Row(rows_[r].position,",
+     "global_rope_.Row(rows_[r].position % kConfig.window,",
+     "model/golden_test.cpp", FLOATS),
+    ("rewinding answers from stale rows", "model/kv_cache.h",
+     "return written_ == 0 || first + plan_.local_pages * kPageKeys >= written_;", "return true;",
+     "model/ring_test.cpp", "rewinding within the ring is exact*"),
+    ("one position for all sessions of a step", DECODER,
+     "return KeysOfQuery(rows_[r].position, rows_[r].block_end,",
+     "return KeysOfQuery(rows_[0].position, rows_[0].block_end,",
+     "model/fork_test.cpp", "sessions of different lengths step together*"),
+    ("a row that sees nothing becomes NaN", ATTENTION,
+     "if (page_sum == 0.0f) return;", "",
+     "kernels/attention_test.cpp", "a row that sees nothing of a page*"),
+    ("hidden keys count a little", ATTENTION,
+     "hn::IfThenElse(hn::RebindMask(d, visible), hn::LoadU(d, scores + i), lowest)",
+     "hn::IfThenElse(hn::RebindMask(d, visible), hn::LoadU(d, scores + i), hn::Set(d, -20.0f))",
+     "kernels/attention_test.cpp", "keys that are not visible count for nothing*"),
+    ("angles in f32", "model/rope-inl.h",
+     "std::cos(static_cast<double>(p) * step)",
+     "std::cos(static_cast<float>(p) * static_cast<float>(step))",
+     "model/rope_test.cpp", "angles are right to the last bit*"),
+    ("residual stream in f16", NORM,
+     "hn::StoreU(hn::Add(hn::LoadU(d, residual + i), v), d, residual + i);",
+     "hn::StoreU(hn::PromoteTo(d, hn::DemoteTo(hn::Rebind<hwy::float16_t, DF>(), "
+     "hn::Add(hn::LoadU(d, residual + i), v))), d, residual + i);",
+     "kernels/norm_test.cpp", "RMSNorm survives activations of several hundred thousand*"),
+    ("sums of a group in 16 bits", "kernels/quantize-inl.h",
+     "sums[half] = hn::ReduceSum(di, sum);",
+     "sums[half] = static_cast<int16_t>(hn::ReduceSum(di, sum));",
+     "kernels/quantize_test.cpp", "activations are stored in every form*"),
+    ("gain of RMSNorm plus 1", NORM,
+     "const VF v = hn::Mul(hn::Mul(hn::LoadU(d, x + i), scale), hn::LoadU(d, gain + i));\n    hn::StoreU(v, d, out + i);",
+     "const VF v = hn::Mul(hn::Mul(hn::LoadU(d, x + i), scale), hn::Add(hn::Set(d, 1.0f), hn::LoadU(d, gain + i)));\n    hn::StoreU(v, d, out + i);",
+     "kernels/norm_test.cpp", "RMSNorm divides by the root mean square*"),
+    ("queries are not normalised", DECODER,
+     "RmsNorm(x, w.q_norm, kHeadDim, kEpsilon, x);", "",
+     "model/golden_test.cpp", FLOATS),
+    ("keys are not normalised", DECODER,
+     "RmsNorm(x, w.k_norm, kHeadDim, kEpsilon, x);", "",
+     "model/golden_test.cpp", FLOATS),
+    ("norms in front only", DECODER,
+     "AddRmsNorm(projected_ + r * kWidth, w.post_attention_norm, kWidth, kEpsilon,\n                 residual_ + r * kWidth);",
+     "for (size_t i = 0; i < kWidth; ++i) residual_[r * kWidth + i] += projected_[r * kWidth + i];",
+     "model/golden_test.cpp", FLOATS),
+    ("GELU of another form", NORM,
+     "hn::Set(d, 0.044715f)", "hn::Set(d, 0.0f)",
+     "kernels/norm_test.cpp", "GELU is the tanh form"),
+    ("soft cap on scores", ATTENTION,
+     "    if (kScaled) MultiplyByScales(page.keys.scales,",
+     "    for (size_t i = 0; i < kPageKeys; ++i) scores[i] = 50 * std::tanh(scores[i] / 50);\n"
+     "    if (kScaled) MultiplyByScales(page.keys.scales,",
+     "kernels/attention_test.cpp", "there is no soft cap*"),
+    ("keys and values truncated to bf16", ATTENTION,
+     "to[place(i)] = hwy::BF16FromF32(x[i]);",
+     "{\n      uint32_t bits;\n      hwy::CopyBytes<4>(x + i, &bits);\n"
+     "      const auto high = static_cast<uint16_t>(bits >> 16);\n"
+     "      hwy::CopyBytes<2>(&high, to + place(i));\n    }",
+     "kernels/attention_test.cpp", "keys and values have their places in a page*"),
+    ("factor of the embedding not rounded to bf16", DECODER,
+     "hwy::F32FromBF16(hwy::BF16FromF32(std::sqrt(static_cast<float>(kWidth))))",
+     "std::sqrt(static_cast<float>(kWidth))",
+     "model/golden_test.cpp", FLOATS),
+    ("rows of pictures are scaled as text is", DECODER,
+     "hwy::CopyBytes(rows_[r].embedding, residual, kWidth * sizeof(float));",
+     "hwy::CopyBytes(rows_[r].embedding, residual, kWidth * sizeof(float));\n"
+     "        Scale(residual, kWidth, factor);",
+     "model/vision_test.cpp", PICTURES),
+    ("pictures are causal", DECODER,
+     "run.position + (pictured ? image->end() - 1 : i)", "run.position + i",
+     "model/vision_test.cpp", PICTURES),
+    ("scales of 8-bit keys forgotten", ATTENTION,
+     "if (kScaled) MultiplyByScales(", "if (false) MultiplyByScales(",
+     "kernels/attention_test.cpp", "attention equals a softmax in double*"),
+    ("scales of 8-bit values forgotten", ATTENTION,
+     "kScaled ? page.values.scales : nullptr", "nullptr",
+     "kernels/attention_test.cpp", "attention equals a softmax in double*"),
+    ("any alignment is accepted", "weights/gguf.h",
+     "if (offset % alignment != 0) {", "if (false) {",
+     "weights/gguf_test.cpp", "impossible tensors are refused"),
+    ("an embedding of more rows moves the rows behind it", "weights/import.h",
+     "if (padded && out.source_rows > out.rows) {", "if (false) {",
+     "weights/import_test.cpp", "an embedding without the rows behind the text is filled up"),
+]
+
+
+class Unit:
+    """A source file of the tests: how it is compiled, and what its program is linked with."""
+
+    def __init__(self, build, source):
+        path = ROOT / "tests" / source
+        entry = next((e for e in json.loads((build / "compile_commands.json").read_text())
+                      if e["file"] == str(path)), None)
+        if entry is None:
+            sys.exit(f"{build}: has no test {source}")
+        self.directory = entry["directory"]
+        self.compile = shlex.split(entry["command"])
+        program = re.search(r"(\w+_test)\.dir", entry["output"] if "output" in entry else entry["command"]).group(1)
+        commands = subprocess.run(["ninja", "-C", build, "-t", "commands", f"tests/{program}"], check=True,
+                                  capture_output=True, text=True).stdout.splitlines()
+        link = next(c for c in reversed(commands) if f"-o tests/{program} " in c)
+        words = shlex.split(link.split("&&")[1])
+        self.libraries = words[words.index("-o") + 2:]
+
+    def program(self, include, output):
+        """Compiles and links the file against a folder of headers; says how that went."""
+        words = [f"-I{include}" if word == f"-I{ROOT / 'include'}" else word for word in self.compile]
+        words[words.index("-o") + 1] = f"{output}.o"
+        compiler = words[0]
+        for command in (words + ["-O1", "-w"], [compiler, f"{output}.o", "-o", output, *self.libraries]):
+            done = subprocess.run(command, cwd=self.directory, capture_output=True, text=True)
+            if done.returncode != 0:
+                return done.stderr
+        return ""
+
+
+def passes(program, case):
+    """Whether the test case passes; None if there is none of that name."""
+    listed = subprocess.run([program, "--list-tests", case], capture_output=True, text=True).stdout
+    if re.search(r"^0 matching", listed, re.MULTILINE):
+        return None
+    return subprocess.run([program, case], capture_output=True).returncode == 0
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build/release")
+    parser.add_argument("words", nargs="*", metavar="WORD")
+    args = parser.parse_args()
+    build = args.build.resolve()
+    chosen = [m for m in MUTATIONS if not args.words or any(word in m[0] for word in args.words)]
+    units, failed = {}, 0
+    with tempfile.TemporaryDirectory() as folder:
+        work = pathlib.Path(folder)
+        for name, header, old, new, source, case in chosen:
+            include = work / "include"
+            if source not in units:
+                unit = units[source] = Unit(build, source)
+                unit.sane = work / pathlib.Path(source).stem
+                if error := unit.program(ROOT / "include", unit.sane):
+                    sys.exit(f"{source} without a mistake: {error}")
+            unit = units[source]
+            shutil.rmtree(include, ignore_errors=True)
+            shutil.copytree(ROOT / "include", include)
+            path = include / "lapidary" / header
+            text = path.read_text()
+            if text.count(old) != 1:
+                sys.exit(f"{name}: expected once in {header}, found {text.count(old)} times: {old}")
+            path.write_text(text.replace(old, new))
+            if passes(unit.sane, case) is not True:
+                verdict = "the test does not pass without the mistake"
+            elif error := unit.program(include, work / "mutant"):
+                verdict = f"does not compile: {error.splitlines()[0]}"
+            else:
+                verdict = "NOT noticed" if passes(work / "mutant", case) else ""
+            failed += verdict != ""
+            print(f"{verdict or 'noticed'}: {name} ({source}: {case})", flush=True)
+    print(f"{len(chosen) - failed} of {len(chosen)} mistakes are noticed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
