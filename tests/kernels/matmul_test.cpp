@@ -340,12 +340,13 @@ TEST_CASE("sums of products of bytes stay within 16 bits") {
   }
 }
 
-template <size_t kMost>
+template <size_t... kSizes>
 void CheckRowTiles() {
+  constexpr size_t kMost = std::max({kSizes...});
   for (size_t rows = 0; rows < 40; ++rows) {
     size_t next = 0;
     bool in_order = true;
-    ForRowTiles<kMost>(rows, [&](auto tile_rows, size_t r) {
+    ForRowTiles<kSizes...>(rows, [&](auto tile_rows, size_t r) {
       in_order = in_order && r == next && tile_rows() <= kMost;
       next += tile_rows();
     });
@@ -356,9 +357,10 @@ void CheckRowTiles() {
 
 TEST_CASE("row tiles cover every row once") {
   CheckRowTiles<1>();
-  CheckRowTiles<2>();
-  CheckRowTiles<kTileRows>();
-  CheckRowTiles<kFloatTileRows>();
+  CheckRowTiles<2, 1>();
+  CheckRowTiles<4, 4, 1>();
+  CheckRowTiles<kTileRows, kRestTileRows, 1>();
+  CheckRowTiles<kFloatTileRows, 4, 2, 1>();
 }
 
 template <size_t kRows, size_t kVecs>

@@ -108,7 +108,7 @@ HWY_INLINE void Scores(const PairInput* HWY_RESTRICT queries, size_t rows, KeyDi
       const size_t at = std::min(key + v * kLanes, end * kBlockKeys - kLanes);
       w[v] = keys.elements + at / kBlockKeys * block_bytes + at % kBlockKeys * kPairBytes;
     }
-    ForRowTiles<kFloatTileRows>(rows, [&](auto tile_rows, size_t r) HWY_ATTR {
+    ForRowTiles<kFloatTileRows, 4, 2, 1>(rows, [&](auto tile_rows, size_t r) HWY_ATTR {
       PairTile<KvPairs<kFormat>, tile_rows()>(w, kBlockKeys * kPairBytes, key_dim / 2,
                                               queries + r * key_dim, key_dim, /*add=*/false,
                                               scores + r * kPageKeys + key, kPageKeys);
@@ -182,7 +182,7 @@ HWY_INLINE void WeightedValues(const PairInput* HWY_RESTRICT weights, size_t row
   const uint8_t* first = values.elements + begin * kBlockKeys / 2 * step;
   // The vectors [dim, ...) of kVecs places, for all rows, in tiles of at most kMost rows.
   const auto multiply = [&](auto most, size_t dim, const auto& w) HWY_ATTR {
-    ForRowTiles<most()>(rows, [&](auto tile_rows, size_t r) HWY_ATTR {
+    ForRowTiles<most(), 4, 2, 1>(rows, [&](auto tile_rows, size_t r) HWY_ATTR {
       PairTile<KvPairs<kFormat>, tile_rows()>(
           w, step, pairs, weights + r * kPageKeys + begin * kBlockKeys, kPageKeys, /*add=*/false,
           out + r * value_dim + dim, value_dim);

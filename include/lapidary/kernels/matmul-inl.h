@@ -213,7 +213,7 @@ HWY_NOINLINE void QuantPair(const PanelPair& panels, const Activations& x, size_
     for (size_t t = 0; t < kTilesPerPair; ++t) {
       const TileColumn column = {scratch.codes[t], scratch.scales[t], scratch.mins[t], k0,
                                  inputs,           kSpec.zero};
-      ForRowTiles<kTileRows>(rows, [&](auto tile_rows, size_t r) HWY_ATTR {
+      ForRowTiles<kTileRows, kRestTileRows, 1>(rows, [&](auto tile_rows, size_t r) HWY_ATTR {
         QuantTile<TraitsOf(kSpec, kPrecision), tile_rows()>(
             column, x, row0 + r, c + r * kPairOutputs + t * kTileOutputs);
       });
@@ -295,7 +295,7 @@ HWY_NOINLINE void FloatPairOfPanels(const uint8_t* const (&panels)[2], size_t co
                        : panels[vector / kPanelVectors] + k0 / 2 * kStep +
                              vector % kPanelVectors * kVectorBytes;
       }
-      ForRowTiles<kFloatTileRows>(rows, [&](auto tile_rows, size_t r) HWY_ATTR {
+      ForRowTiles<kFloatTileRows, 4, 2, 1>(rows, [&](auto tile_rows, size_t r) HWY_ATTR {
         for (const Input* const& term : x) {
           PairTile<Pairs, tile_rows()>(w, kStep, pairs, term + r * stride + k0, stride,
                                        k0 != 0 || &term != x,
@@ -333,7 +333,7 @@ HWY_NOINLINE inline void MatMulPair(const PanelPair& panels, const Activations& 
         multiply(terms);
       }
     } else if (rows <= kInPlaceRows && precision == Precision::kExact) {
-      ForRowTiles<kInPlaceTileRows>(rows, [&](auto tile_rows, size_t r) HWY_ATTR {
+      ForRowTiles<kInPlaceTileRows, 1>(rows, [&](auto tile_rows, size_t r) HWY_ATTR {
         matmul::QuantRows<kFormat, tile_rows()>(panels, panels.cols, x, row0 + r,
                                                 c + r * kPairOutputs);
       });

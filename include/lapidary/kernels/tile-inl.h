@@ -26,6 +26,7 @@ inline constexpr size_t kTilesPerPair = kPairOutputs / kTileOutputs;
 // Rows of a register tile. 16 registers: 4 rows x 2 vectors of integer sums leave room for the
 // weights and a broadcast; 32 registers hold 6 x 2 sums of integers and of floats.
 inline constexpr size_t kTileRows = kManyRegisters ? 6 : 4;
+inline constexpr size_t kRestTileRows = kManyRegisters ? 4 : 2;
 inline constexpr size_t kFloatTileRows = kManyRegisters ? 12 : 5;
 inline constexpr size_t kMostSums = 24;  // that 32 registers hold, besides what is multiplied
 
@@ -36,20 +37,16 @@ HWY_INLINE void SetZero(V (&sums)[kRows][kVecs]) {
   }
 }
 
-// Calls tile(size constant, first row) for `rows` rows in pieces of kMost, 4, 2 and 1. (Four query
-// heads share a key head in the 270M and 1B: one tile of 4 makes 84 GOP/s of a page of keys in a
-// step of decode, two of 2 made 48.)
-template <size_t kMost, class Tile>
+// Calls tile(size constant, first row) for `rows` rows in tiles of kSizes, the first as often as it
+// fits, then the next; the last size is 1. (Four query heads share a key head in the 270M and 1B: one
+// tile of 4 makes 84 GOP/s of a page of keys in a step of decode, two of 2 made 48.)
+template <size_t... kSizes, class Tile>
 HWY_INLINE void ForRowTiles(size_t rows, const Tile& tile) {
   size_t r = 0;
-  for (; r + kMost <= rows; r += kMost) tile(std::integral_constant<size_t, kMost>(), r);
-  if constexpr (kMost > 4) {
-    for (; r + 4 <= rows; r += 4) tile(std::integral_constant<size_t, 4>(), r);
-  }
-  if constexpr (kMost > 2) {
-    for (; r + 2 <= rows; r += 2) tile(std::integral_constant<size_t, 2>(), r);
-  }
-  for (; r < rows; ++r) tile(std::integral_constant<size_t, 1>(), r);
+  const auto cut = [&](auto size) HWY_ATTR {
+    for (; r + size() <= rows; r += size()) tile(size, r);
+  };
+  (cut(std::integral_constant<size_t, kSizes>()), ...);
 }
 
 // Of one row, weights are asked for so many bytes before they are needed. Where unpacking takes

@@ -223,7 +223,7 @@ class OutputHead {
     const Range part = member.PartOf(pairs);
     for (size_t pair = part.begin; pair < part.end; ++pair) {
       const PanelPair both = PairOf(weights_, pair);
-      ForRowTiles<kCoarseTileRows>(rows, [&](auto tile_rows, size_t r) HWY_ATTR {
+      ForRowTiles<kCoarseTileRows, 2, 1>(rows, [&](auto tile_rows, size_t r) HWY_ATTR {
         CoarsePair<kFormat, tile_rows()>(both, coarse_, r, bounds_.data() + 2 * r * pairs + pair,
                                          2 * pairs, pairs);
       });
