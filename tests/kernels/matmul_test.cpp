@@ -366,7 +366,8 @@ TEST_CASE("row tiles cover every row once") {
 template <size_t kRows, size_t kVecs>
 void CheckPairTile(bool add) {
   std::mt19937 random(4);
-  // Vectors of pairs at places of their own, a stride between pairs, rows further apart than needed.
+  // Vectors of pairs at places of their own, a stride between pairs, rows further apart than
+  // needed.
   constexpr size_t kPairs = 9, kStep = 3 * kVectorBytes, kStride = 2 * kPairs + 3,
                    kOut = kVecs * kLanes + 5;
   std::vector<uint8_t> memory(kPairs * kStep);

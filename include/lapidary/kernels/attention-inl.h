@@ -180,7 +180,7 @@ HWY_INLINE void WeightedValues(const PairInput* HWY_RESTRICT weights, size_t row
   const size_t step = value_dim * kPairBytes;
   const size_t pairs = (end - begin) * kBlockKeys / 2;
   const uint8_t* first = values.elements + begin * kBlockKeys / 2 * step;
-  // The vectors [dim, ...) of kVecs places, for all rows, in tiles of at most kMost rows.
+  // All rows times one or two vectors of values, at w, in tiles of at most `most` rows.
   const auto multiply = [&](auto most, size_t dim, const auto& w) HWY_ATTR {
     ForRowTiles<most(), 4, 2, 1>(rows, [&](auto tile_rows, size_t r) HWY_ATTR {
       PairTile<KvPairs<kFormat>, tile_rows()>(
@@ -244,8 +244,8 @@ HWY_NOINLINE void AttendPage(const PairInput* HWY_RESTRICT queries, size_t rows,
 // The softmax of one page, unnormalised, for `rows` <= kQueryTile queries [rows][key_dim], already
 // scaled: out[rows][value_dim] = sum of e^(score - max) value, with max[rows] and sum[rows]. `page`
 // holds positions page_start ...; visible[rows] are absolute positions. key_dim is even; value_dim
-// is whole vectors wide (where heads are not, zeros fill them up), and as a number whole tiles. Both
-// may be numbers or constants.
+// is whole vectors wide (where heads are not, zeros fill them up), and as a number whole tiles.
+// Both may be numbers or constants.
 template <class KeyDim, class ValueDim>
 HWY_INLINE void AttendPage(const PairInput* HWY_RESTRICT queries, size_t rows, KeyDim key_dim,
                            ValueDim value_dim, const KvPage& page, size_t page_start,

@@ -5,9 +5,9 @@
 //   sum over groups of scale * sum over inputs of (low - 7.5) x.
 // Low bits behave like random ones, so this is a sum of independent terms of mean 0 whose variance
 // is known: 21.25 (that of 0 .. 15) times the sum of (scale x)^2. The kernel computes both, and the
-// bound of an output is its coarse product plus kCoarseDeviations standard deviations. Rows that are
-// computed together take the largest sums of x^2 among them, group by group: then the variance costs
-// no more for eight rows than for one.
+// bound of an output is its coarse product plus kCoarseDeviations standard deviations. Rows that
+// are computed together take the largest sums of x^2 among them, group by group: then the variance
+// costs no more for eight rows than for one.
 //
 // A sum of uniform terms exceeds m deviations with a probability of at most e^(-m^2 / 2), 3e-11
 // for 7 and less for one that is nearly normal (1e-12). What is not quite random is that the

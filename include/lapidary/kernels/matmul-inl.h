@@ -2,8 +2,8 @@
 //
 // The unit of work is a pair of panels, 32 outputs, times some rows of activations; threads divide
 // the pairs among them. One row or a few (decode) read the panels in place: the time is that of
-// reading memory. More rows (prefill) unpack a stretch of the pair once into an L1-sized scratch and pass
-// over it with register tiles of kTileRows rows by two vectors of outputs.
+// reading memory. More rows (prefill) unpack a stretch of the pair once into an L1-sized scratch
+// and pass over it with register tiles of kTileRows rows by two vectors of outputs.
 //
 // Every output is summed in one order, whatever the tile, the block, the thread or the vector
 // width: exact integers within a group of 16 or 32 inputs, then f32 over the groups from first to
@@ -38,9 +38,9 @@ namespace HWY_NAMESPACE {
 inline constexpr size_t kMemoryBoundRows = 4;
 
 // Few rows are multiplied with weights in place, as many at a time as the registers hold sums for:
-// to unpack again for every tile costs less than to store what was unpacked and read it. Steps of 2,
-// 4 and 8 rows of the 270M took 7.5, 9.2 and 14.0 ms when only one row was read in place, and take
-// 5.6, 6.7 and 12.2 (two cores of Zen 4).
+// to unpack again for every tile costs less than to store what was unpacked and read it. Steps of
+// 2, 4 and 8 rows of the 270M took 7.5, 9.2 and 14.0 ms when only one row was read in place, and
+// take 5.6, 6.7 and 12.2 (two cores of Zen 4).
 inline constexpr size_t kInPlaceTileRows = kManyRegisters && kPanelVectors == 1 ? 4 : 1;
 inline constexpr size_t kInPlaceRows = kInPlaceTileRows == 1 ? 1 : 8;
 
@@ -144,8 +144,8 @@ HWY_NOINLINE void QuantTile(TileColumn w, const Activations& x, size_t row, floa
 }
 
 // kRows rows times a pair of panels, read in place: c[kRows][kPairOutputs]. Both panels at once,
-// because two streams of reads keep the memory busier than one. `cols` is panels.cols, or a constant
-// of the compiler.
+// because two streams of reads keep the memory busier than one. `cols` is panels.cols, or a
+// constant of the compiler.
 template <Format kFormat, size_t kRows, class Cols>
 HWY_NOINLINE void QuantRows(const PanelPair& panels, Cols cols, const Activations& x, size_t row,
                             float* HWY_RESTRICT c) {

@@ -86,9 +86,9 @@ HWY_INLINE void AddPair(const uint8_t* HWY_RESTRICT w, hn::Vec<DBF16> x, VF& acc
   acc = hn::ReorderWidenMulAccumulate(DF(), Pairs::Brains(w), x, acc, unused);
 }
 
-// c[kRows][kVecs vectors] = x[kRows][2 * pairs] times pairs of float weights, added to what is there
-// if `add`. Vector v of pair i is at w[v] + i * step (bytes). Serves weights, and keys and values in
-// attention.
+// c[kRows][kVecs vectors] = x[kRows][2 * pairs] times pairs of float weights, added to what is
+// there if `add`. Vector v of pair i is at w[v] + i * step (bytes). Serves weights, and keys and
+// values in attention.
 template <class Pairs, size_t kRows, size_t kVecs, class Input>
 HWY_NOINLINE void PairTile(const uint8_t* const (&w)[kVecs], size_t step, size_t pairs,
                            const Input* HWY_RESTRICT x, size_t x_stride, bool add,

@@ -49,8 +49,8 @@ inline constexpr float kMaxWord = 32639.0f;
 constexpr unsigned FormFor(Format format, Precision precision) {
   const QuantSpec& spec = SpecOf(format);
   if (spec.is_float()) {
-    const bool brain = format == Format::kBF16 ||
-                       (format == Format::kF16 && precision == Precision::kFast);
+    const bool brain =
+        format == Format::kBF16 || (format == Format::kF16 && precision == Precision::kFast);
     return kHasBF16Dot && brain ? kFormBF16 : kFormF32;
   }
   if (kHasByteDot) return precision == Precision::kFast ? kFormBytes : kFormPlanes;

@@ -38,8 +38,8 @@ HWY_INLINE void SetZero(V (&sums)[kRows][kVecs]) {
 }
 
 // Calls tile(size constant, first row) for `rows` rows in tiles of kSizes, the first as often as it
-// fits, then the next; the last size is 1. (Four query heads share a key head in the 270M and 1B: one
-// tile of 4 makes 84 GOP/s of a page of keys in a step of decode, two of 2 made 48.)
+// fits, then the next; the last size is 1. (Four query heads share a key head in the 270M and 1B:
+// one tile of 4 makes 84 GOP/s of a page of keys in a step of decode, two of 2 made 48.)
 template <size_t... kSizes, class Tile>
 HWY_INLINE void ForRowTiles(size_t rows, const Tile& tile) {
   size_t r = 0;
