@@ -97,6 +97,12 @@ TEST_CASE("RMSNorm survives activations of several hundred thousand, and zeros")
   CHECK(out == zeros);
 }
 
+TEST_CASE("the residual stream holds several hundred thousand") {
+  std::vector<float> residual(16, 3e5f), x(16, -2.0f), gain(16, 1024.0f);
+  AddRmsNorm(x.data(), gain.data(), 16, 0.0f, residual.data());
+  for (const float value : residual) CHECK(value == 3e5f - 1024.0f);
+}
+
 TEST_CASE("the epsilon is added to the mean, under the root") {
   const std::vector<float> x(32, 1e-3f), gain(32, 1.0f);
   std::vector<float> out(32);
