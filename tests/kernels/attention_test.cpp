@@ -155,6 +155,14 @@ Attended Attend(const Queries<kHeadDim>& queries, size_t begin, size_t end,
                 const Cache<kHeadDim>& cache, std::span<const VisibleKeys> visible) {
   static const auto scratch = std::make_unique<AttentionScratch>();
   const size_t rows = end - begin;
+  // Heads that are not whole tiles wide must be constants.
+  const auto value_dim = [] {
+    if constexpr (kHeadDim % kTileOutputs != 0) {
+      return std::integral_constant<size_t, kHeadDim>();
+    } else {
+      return kHeadDim;
+    }
+  }();
   AlignedBuffer page = *AlignedBuffer::Allocate(kQueryTile * kHeadDim * sizeof(float), "a page");
   auto* out = reinterpret_cast<float*>(page.data());
   Attended result = {std::vector<float>(rows * kHeadDim, 0.0f), std::vector<float>(rows, 0.0f),
@@ -162,7 +170,7 @@ Attended Attend(const Queries<kHeadDim>& queries, size_t begin, size_t end,
   for (size_t p = 0; p < cache.pages(); ++p) {
     float max[kQueryTile], sum[kQueryTile];
     std::memset(page.data(), 0xFF, page.size());  // NaN, should somebody read what was not written
-    AttendPage(queries.stored.data() + begin * kHeadDim, rows, kHeadDim, kHeadDim, cache.page(p),
+    AttendPage(queries.stored.data() + begin * kHeadDim, rows, kHeadDim, value_dim, cache.page(p),
                p * kPageKeys, visible.data() + begin, *scratch, out, max, sum);
     for (size_t r = 0; r < rows; ++r) {
       MergePage(out + r * kHeadDim, max[r], sum[r], kHeadDim, result.out.data() + r * kHeadDim,
@@ -233,6 +241,7 @@ void CheckAttention(KvFormat format) {
 TEST_CASE("attention equals a softmax in double over windows and pages, row by row") {
   for (const KvFormat format : kBothFormats) {
     CheckAttention<64>(format);
+    CheckAttention<80>(format);  // two tiles of AVX-512 and a half
     CheckAttention<96>(format);
     CheckAttention<128>(format);
     CheckAttention<256>(format);

@@ -15,6 +15,7 @@
 #include <cstddef>
 #include <span>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "tests/model/measure.h"
@@ -26,6 +27,15 @@ namespace {
 
 // A dot product in native bf16 rounds queries, and weights of the softmax, to 8 bits too.
 constexpr bool kBrain = HWY_STATIC_DISPATCH(kHasBF16Dot);
+
+// The roots are 25.298, 33.941, 50.596, 61.968 and 73.321; bf16 has steps of 1/8 to 1/2 there.
+TEST_CASE("the factor of the embedding is rounded to bf16") {
+  const std::vector<std::pair<size_t, float>> published = {
+      {640, 25.25f}, {1152, 34.0f}, {2560, 50.5f}, {3840, 62.0f}, {5376, 73.5f}};
+  for (const auto& [width, factor] : published) {
+    CHECK(HWY_STATIC_DISPATCH(EmbeddingFactor)(width) == factor);
+  }
+}
 
 TEST_CASE("float weights") {
   for (const std::string_view variant : {"f32", "bf16", "f16"}) {

@@ -7,7 +7,7 @@
 // is known: 21.25 (that of 0 .. 15) times the sum of (scale x)^2. The kernel computes both, and the
 // bound of an output is its coarse product plus kCoarseDeviations standard deviations. Rows that
 // are computed together take the largest sums of x^2 among them, group by group: then the variance
-// costs no more for eight rows than for one.
+// costs no more for four rows than for one.
 //
 // A sum of uniform terms exceeds m deviations with a probability of at most e^(-m^2 / 2), 3e-11
 // for 7 and less for one that is nearly normal (1e-12). What is not quite random is that the
@@ -28,7 +28,6 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "lapidary/base/threads.h"
 #include "lapidary/kernels/group_dot-inl.h"
 #include "lapidary/kernels/panel-inl.h"
 #include "lapidary/kernels/quantize-inl.h"
@@ -50,13 +49,11 @@ struct CoarseActivations {
   Activations x;     // in the form kFormBytes
   int32_t* starts;   // [rows, groups]: what the sum of high * x begins with
   float* variances;  // [rows, groups]: of the error of a group whose scale is 1
-  float* largest;    // [groups]: the largest of the rows
 };
 
 // Bytes that BindCoarse takes from a buffer.
 constexpr size_t CoarseActivationBytes(size_t rows, size_t cols) {
-  return ActivationBytes(rows, cols) +
-         4 * (2 * rows + 1) * (PadActivations(cols) / kActivationGroup);
+  return ActivationBytes(rows, cols) + 2 * 4 * rows * (PadActivations(cols) / kActivationGroup);
 }
 
 inline CoarseActivations BindCoarseActivations(uint8_t* buffer, size_t rows, size_t cols) {
@@ -64,7 +61,6 @@ inline CoarseActivations BindCoarseActivations(uint8_t* buffer, size_t rows, siz
   coarse.x = BindActivations(buffer, rows, cols);
   coarse.starts = reinterpret_cast<int32_t*>(buffer + ActivationBytes(rows, cols));
   coarse.variances = reinterpret_cast<float*>(coarse.starts + rows * coarse.x.groups());
-  coarse.largest = coarse.variances + rows * coarse.x.groups();
   return coarse;
 }
 
@@ -92,13 +88,15 @@ inline void StoreCoarse(const float* HWY_RESTRICT x, const CoarseActivations& to
   }
 }
 
-// Sets x.largest for groups [part.begin, part.end) of the first `rows` rows.
-inline void FindLargestVariances(const CoarseActivations& x, size_t rows, Range part) {
+// The largest variance of every group among the first `rows` rows of x, at least one: largest
+// [groups].
+inline void FindLargestVariances(const CoarseActivations& x, size_t rows,
+                                 float* HWY_RESTRICT largest) {
   const size_t groups = x.x.groups();
-  for (size_t g = part.begin; g < part.end; ++g) {
-    x.largest[g] = x.variances[g];
-    for (size_t r = 1; r < rows; ++r) {
-      x.largest[g] = std::max(x.largest[g], x.variances[r * groups + g]);
+  std::copy_n(x.variances, groups, largest);
+  for (size_t r = 1; r < rows; ++r) {
+    for (size_t g = 0; g < groups; ++g) {
+      largest[g] = std::max(largest[g], x.variances[r * groups + g]);
     }
   }
 }
@@ -106,7 +104,8 @@ inline void FindLargestVariances(const CoarseActivations& x, size_t rows, Range 
 // CoarsePair for kPanels panels of the pair, from panel `first` on.
 template <Format kFormat, size_t kRows, size_t kPanels>
 HWY_INLINE void CoarsePanels(const PanelPair& panels, size_t first, const CoarseActivations& x,
-                             size_t row, float* HWY_RESTRICT bounds, size_t stride, size_t offset) {
+                             const float* HWY_RESTRICT variances, size_t row,
+                             float* HWY_RESTRICT bounds, size_t stride, size_t offset) {
   constexpr QuantSpec kSpec = SpecOf(kFormat);
   static_assert(kSpec.bits == 8 && kSpec.low_bits == 4 && kSpec.group == 32 &&
                 kSpec.scale == ScaleKind::kF16 && !kSpec.has_min);
@@ -116,15 +115,15 @@ HWY_INLINE void CoarsePanels(const PanelPair& panels, size_t first, const Coarse
   constexpr size_t kVectors = kPanels * kPanelVectors;
   constexpr size_t kGroups = kSpec.unit_groups();
   const DF d;
-  VF product[kRows][kVectors], variance[1][kVectors];
+  VF product[kRows][kVectors], variance[kVectors];
   SetZero(product);
-  SetZero(variance);
+  HWY_UNROLL(8) for (size_t v = 0; v < kVectors; ++v) variance[v] = hn::Zero(d);
   // Of one panel, both are the same.
   const uint8_t* units[2] = {panels.units[first], panels.units[first + kPanels - 1]};
   const size_t groups = x.x.groups();
   const size_t panel_bytes = groups / kGroups * kSpec.unit_bytes();
   for (size_t group = 0; group < groups; group += kGroups) {
-    if constexpr (kRows > 1) {
+    if constexpr (kRows > 1) {  // between which memory would wait for arithmetic
       for (size_t p = 0; p < kPanels; ++p) {
         PrefetchBytes<kSpec.unit_bytes(), 2>(units[p] + panel_bytes);
       }
@@ -132,7 +131,7 @@ HWY_INLINE void CoarsePanels(const PanelPair& panels, size_t first, const Coarse
     HWY_UNROLL(2) for (size_t g = 0; g < kGroups; ++g) {
       const size_t slab = kSpec.slabs_offset() + g * kSpec.slab_bytes();
       VI32 sum[kRows][kVectors];
-      HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) {
+      HWY_UNROLL(4) for (size_t r = 0; r < kRows; ++r) {
         const VI32 start = hn::Set(DI32(), x.starts[(row + r) * groups + group + g]);
         HWY_UNROLL(8) for (size_t v = 0; v < kVectors; ++v) sum[r][v] = start;
       }
@@ -141,9 +140,9 @@ HWY_INLINE void CoarsePanels(const PanelPair& panels, size_t first, const Coarse
           (group + g) * kActivationGroup, sum);
       HWY_UNROLL(8) for (size_t v = 0; v < kVectors; ++v) {
         const VF scale = LoadScales<kFormat>(units[v / kPanelVectors], g, v % kPanelVectors);
-        variance[0][v] =
-            hn::MulAdd(hn::Mul(scale, scale), hn::Set(d, x.largest[group + g]), variance[0][v]);
-        HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) {
+        variance[v] =
+            hn::MulAdd(hn::Mul(scale, scale), hn::Set(d, variances[group + g]), variance[v]);
+        HWY_UNROLL(4) for (size_t r = 0; r < kRows; ++r) {
           const VF x_scale = hn::Set(d, x.x.scales[(row + r) * groups + group + g]);
           product[r][v] =
               hn::MulAdd(hn::ConvertTo(d, sum[r][v]), hn::Mul(scale, x_scale), product[r][v]);
@@ -153,14 +152,15 @@ HWY_INLINE void CoarsePanels(const PanelPair& panels, size_t first, const Coarse
     units[0] += kSpec.unit_bytes();
     units[1] += kSpec.unit_bytes();
   }
+  VF margin[kVectors];
   HWY_UNROLL(8) for (size_t v = 0; v < kVectors; ++v) {
-    variance[0][v] = hn::Mul(hn::Sqrt(variance[0][v]), hn::Set(d, kCoarseDeviations));
+    margin[v] = hn::Mul(hn::Sqrt(variance[v]), hn::Set(d, kCoarseDeviations));
   }
   for (size_t r = 0; r < kRows; ++r) {
     for (size_t p = 0; p < kPanels; ++p) {
       VF largest = hn::Set(d, -HUGE_VALF);
       for (size_t v = p * kPanelVectors; v < (p + 1) * kPanelVectors; ++v) {
-        largest = hn::Max(largest, hn::Add(product[r][v], variance[0][v]));
+        largest = hn::Max(largest, hn::Add(product[r][v], margin[v]));
       }
       bounds[r * stride + (first + p) * offset] = hn::ReduceMax(d, largest);
     }
@@ -168,18 +168,20 @@ HWY_INLINE void CoarsePanels(const PanelPair& panels, size_t first, const Coarse
 }
 
 // For rows [row, row + kRows) of x and each panel p of the pair, the largest bound of its 16
-// outputs: bounds[r * stride + p * offset]. Reads the units of the panels, not their low slabs.
+// outputs: bounds[r * stride + p * offset]. variances [groups] are at least those of these rows.
+// Reads the units of the panels, not their low slabs.
 template <Format kFormat, size_t kRows>
-HWY_NOINLINE void CoarsePair(const PanelPair& panels, const CoarseActivations& x, size_t row,
+HWY_NOINLINE void CoarsePair(const PanelPair& panels, const CoarseActivations& x,
+                             const float* HWY_RESTRICT variances, size_t row,
                              float* HWY_RESTRICT bounds, size_t stride, size_t offset) {
   if constexpr (kRows * kPanelVectors <= 4) {
     // Both panels at once, as a row of a matmul does.
-    CoarsePanels<kFormat, kRows, 2>(panels, 0, x, row, bounds, stride, offset);
+    CoarsePanels<kFormat, kRows, 2>(panels, 0, x, variances, row, bounds, stride, offset);
   } else {
     // The sums of more rows fill the registers for one panel (8 rows of the 270M's head: 14 ms, in
     // tiles of two rows 16 ms, two cores of Zen 3).
-    CoarsePanels<kFormat, kRows, 1>(panels, 0, x, row, bounds, stride, offset);
-    CoarsePanels<kFormat, kRows, 1>(panels, 1, x, row, bounds, stride, offset);
+    CoarsePanels<kFormat, kRows, 1>(panels, 0, x, variances, row, bounds, stride, offset);
+    CoarsePanels<kFormat, kRows, 1>(panels, 1, x, variances, row, bounds, stride, offset);
   }
 }
 

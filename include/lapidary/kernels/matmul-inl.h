@@ -39,8 +39,8 @@ inline constexpr size_t kMemoryBoundRows = 4;
 
 // Few rows are multiplied with weights in place, as many at a time as the registers hold sums for:
 // to unpack again for every tile costs less than to store what was unpacked and read it. Steps of
-// 2, 4 and 8 rows of the 270M took 7.5, 9.2 and 14.0 ms when only one row was read in place, and
-// take 5.6, 6.7 and 12.2 (two cores of Zen 4).
+// 2, 4 and 8 rows of the 270M took 7.4, 9.2 and 15.7 ms when these were not read in place, and take
+// 5.6, 6.7 and 13.6 (medians of three in alternation, two cores of Zen 4).
 inline constexpr size_t kInPlaceTileRows = kManyRegisters && kPanelVectors == 1 ? 4 : 1;
 inline constexpr size_t kInPlaceRows = kInPlaceTileRows == 1 ? 1 : 8;
 

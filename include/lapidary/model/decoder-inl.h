@@ -50,6 +50,12 @@ struct Run {
                             // behind the final norm; null if not wanted
 };
 
+// What rows of the embedding are multiplied by: the root of the width, rounded to bf16, with which
+// the models were trained.
+inline float EmbeddingFactor(size_t width) {
+  return hwy::F32FromBF16(hwy::BF16FromF32(std::sqrt(static_cast<float>(width))));
+}
+
 template <ModelSpec M>
 class Decoder {
   static_assert(CheckedModel<M>::kOk);
@@ -247,8 +253,7 @@ class Decoder {
   // residual = embedding * sqrt(width), for pictures what the encoder made, unscaled; and the input
   // of the first layer.
   void Embed(size_t thread) {
-    // The model was trained with the factor rounded to bf16.
-    const float factor = hwy::F32FromBF16(hwy::BF16FromF32(std::sqrt(static_cast<float>(kWidth))));
+    const float factor = EmbeddingFactor(kWidth);
     const Range part = MyPart(rows_.size(), thread);
     for (size_t r = part.begin; r < part.end; ++r) {
       float* residual = residual_ + r * kWidth;

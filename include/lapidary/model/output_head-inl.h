@@ -158,8 +158,11 @@ class OutputHead {
   Status Allocate() {
     const size_t exact = (ActivationBytes(kRows, weights_.cols) + 63) / 64 * 64;
     const size_t coarse = (CoarseActivationBytes(kRows, weights_.cols) + 63) / 64 * 64;
+    const size_t variances =
+        (pool_->size() * PadActivations(weights_.cols) / kActivationGroup * sizeof(float) + 63) /
+        64 * 64;
     Result<AlignedBuffer> memory = AlignedBuffer::Allocate(
-        exact + (is_coarse() ? coarse : 0) + pool_->size() * sizeof(ThreadScratch),
+        exact + (is_coarse() ? coarse + variances : 0) + pool_->size() * sizeof(ThreadScratch),
         "the output head");
     if (!memory) return memory.error();
     memory_ = *std::move(memory);
@@ -167,7 +170,8 @@ class OutputHead {
     uint8_t* next = memory_.data() + exact;
     if (is_coarse()) {
       coarse_ = BindCoarseActivations(next, kRows, weights_.cols);
-      next += coarse;
+      variances_ = reinterpret_cast<float*>(next + coarse);
+      next += coarse + variances;
     }
     scratch_ = reinterpret_cast<ThreadScratch*>(next);
     return {};
@@ -217,15 +221,15 @@ class OutputHead {
       StoreCoarse(hidden + r * weights_.cols, coarse_, r);
     }
     pool_->Barrier();
-    FindLargestVariances(coarse_, rows, member.PartOf(coarse_.x.groups()));
-    pool_->Barrier();
+    float* variances = variances_ + thread * coarse_.x.groups();
+    FindLargestVariances(coarse_, rows, variances);
     const size_t pairs = CountPairs(weights_);
     const Range part = member.PartOf(pairs);
     for (size_t pair = part.begin; pair < part.end; ++pair) {
       const PanelPair both = PairOf(weights_, pair);
       ForRowTiles<kCoarseTileRows, 2, 1>(rows, [&](auto tile_rows, size_t r) HWY_ATTR {
-        CoarsePair<kFormat, tile_rows()>(both, coarse_, r, bounds_.data() + 2 * r * pairs + pair,
-                                         2 * pairs, pairs);
+        CoarsePair<kFormat, tile_rows()>(both, coarse_, variances, r,
+                                         bounds_.data() + 2 * r * pairs + pair, 2 * pairs, pairs);
       });
     }
   }
@@ -273,6 +277,7 @@ class OutputHead {
   AlignedBuffer memory_;
   Activations exact_;                 // [kRows, width]
   CoarseActivations coarse_;          // [kRows, width]
+  float* variances_ = nullptr;        // [threads, groups]: see FindLargestVariances
   ThreadScratch* scratch_ = nullptr;  // [threads]
   std::vector<float> bounds_;         // [rows, panels, rounded up to whole pairs]
   std::vector<PanelTask> tasks_;
