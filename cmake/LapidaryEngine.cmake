@@ -11,8 +11,8 @@ include_guard(GLOBAL)
 # Adds to <target> a source file per model, and OpenEngine() and EngineTargets(). Call it once per
 # program. Compile <target> without -march: what the compiler's flags allow (SSE2 on x86-64, NEON on
 # Arm) becomes the instruction set that is used where none of TARGETS is there, and is always compiled.
-# Default for TARGETS: all that make a difference, on x86-64 AVX2, AVX3, AVX3_DL and AVX3_ZEN4. Each
-# costs some 15 seconds of compilation and half a megabyte per model.
+# Default for TARGETS: all that make a difference, on x86-64 AVX2, AVX3, AVX3_DL, AVX3_ZEN4 (bf16 on AMD)
+# and AVX3_SPR (bf16 on Intel). Each costs some 15 seconds of compilation and half a megabyte per model.
 function(lapidary_add_engine target)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "MODELS;TARGETS;INCLUDES")
   if(NOT arg_MODELS OR arg_UNPARSED_ARGUMENTS)
@@ -25,8 +25,8 @@ function(lapidary_add_engine target)
   endif()
   set_target_properties(${target} PROPERTIES LAPIDARY_HAS_ENGINE ON)
 
-  # SSSE3, SSE4 and AVX3_SPR are no faster here than the next one below.
-  set(disabled "HWY_ALL_SVE | HWY_RVV | HWY_SSSE3 | HWY_SSE4 | HWY_AVX3_SPR")
+  # SSSE3 and SSE4 are no faster here than SSE2.
+  set(disabled "HWY_ALL_SVE | HWY_RVV | HWY_SSSE3 | HWY_SSE4")
   if(arg_TARGETS)
     list(TRANSFORM arg_TARGETS PREPEND "HWY_" OUTPUT_VARIABLE enabled)
     list(JOIN enabled " | " enabled)

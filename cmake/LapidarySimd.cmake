@@ -21,18 +21,25 @@ endif()
 # lapidary_native_target(<variable>)
 #
 # The best of the instruction sets of lapidary_add_engine that this machine's CPU has; empty if that is
-# the compiler's own baseline, or not known.
+# the compiler's own baseline, or not known. The conditions are those under which Highway finds the
+# instruction set at run time: Cascade Lake has byte dot products and not AVX3_DL, Intel's CPUs with bf16
+# are AVX3_SPR and never AVX3_ZEN4.
 function(lapidary_native_target variable)
   set(CMAKE_REQUIRED_FLAGS ${LAPIDARY_NATIVE_FLAG})
   set(CMAKE_REQUIRED_QUIET ON)
   set(CMAKE_TRY_COMPILE_TARGET_TYPE STATIC_LIBRARY)
+  set(macros_AVX2 AVX2 AES PCLMUL BMI2 FMA F16C)
+  set(macros_AVX3 ${macros_AVX2} AVX512F AVX512BW AVX512DQ AVX512VL)
+  set(macros_AVX3_DL ${macros_AVX3} AVX512VNNI VAES VPCLMULQDQ AVX512VBMI AVX512VBMI2
+    AVX512VPOPCNTDQ AVX512BITALG)
+  set(macros_AVX3_ZEN4 ${macros_AVX3_DL} AVX512BF16)
+  set(macros_AVX3_SPR ${macros_AVX3_DL} AVX512BF16 AVX512FP16)
   set(${variable} "" PARENT_SCOPE)
-  foreach(candidate AVX3_ZEN4=__AVX512BF16__ AVX3_DL=__AVX512VNNI__ AVX3=__AVX512F__ AVX2=__AVX2__)
-    string(REPLACE "=" ";" pair ${candidate})
-    list(GET pair 0 name)
-    list(GET pair 1 macro)
+  foreach(name AVX3_SPR AVX3_ZEN4 AVX3_DL AVX3 AVX2)
+    list(TRANSFORM macros_${name} REPLACE "(.+)" "defined(__\\1__)" OUTPUT_VARIABLE conditions)
+    list(JOIN conditions " && " condition)
     check_cxx_source_compiles("
-      #ifndef ${macro}
+      #if !(${condition})
       #error This CPU has no ${name}.
       #endif" LAPIDARY_CPU_HAS_${name})
     if(LAPIDARY_CPU_HAS_${name})
