@@ -100,12 +100,17 @@ void Prefill(benchmark::State& state, Format format, Precision precision, Shape 
   const AlignedBuffer scratch =
       AlignedBuffer::Allocate(sizeof(target::MatMulScratch), "scratch").value();
   const AlignedBuffer out =
-      AlignedBuffer::Allocate(kRows * target::kPairOutputs * sizeof(float), "output").value();
+      AlignedBuffer::Allocate(target::kPairGroup * kRows * target::kPairOutputs * sizeof(float),
+                              "output")
+          .value();
   auto* c = reinterpret_cast<float*>(const_cast<std::uint8_t*>(out.data()));
   auto& room = *reinterpret_cast<target::MatMulScratch*>(const_cast<std::uint8_t*>(scratch.data()));
   for (auto _ : state) {
-    for (std::size_t pair = 0; pair < target::CountPairs(w); ++pair) {
-      target::MatMulPair(target::PairOf(w, pair), input.x, 0, kRows, precision, room, c);
+    for (std::size_t pair = 0; pair < target::CountPairs(w); pair += target::kPairGroup) {
+      target::PanelPair group[target::kPairGroup];
+      const std::size_t count = std::min(target::kPairGroup, target::CountPairs(w) - pair);
+      for (std::size_t i = 0; i < count; ++i) group[i] = target::PairOf(w, pair + i);
+      target::MatMulGroup(std::span(group, count), input.x, 0, kRows, precision, room, c);
       benchmark::DoNotOptimize(c[0]);
     }
   }
@@ -132,7 +137,8 @@ void DecodeWith(benchmark::State& state, Format format, Shape shape, Cols cols) 
     w.data = weights.data() + copy++ % copies * w.bytes();
     for (std::size_t pair = 0; pair < target::CountPairs(w); ++pair) {
       if constexpr (std::is_same_v<Cols, std::size_t>) {
-        target::MatMulPair(target::PairOf(w, pair), input.x, 0, 1, Precision::kExact, room, c);
+        const target::PanelPair panels = target::PairOf(w, pair);
+        target::MatMulGroup(std::span(&panels, 1), input.x, 0, 1, Precision::kExact, room, c);
       } else {
         target::matmul::QuantRows<Format::kQ4_0, 1>(target::PairOf(w, pair), cols, input.x, 0, c);
       }

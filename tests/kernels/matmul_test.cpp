@@ -42,17 +42,25 @@ constexpr Precision kPrecisions[] = {Precision::kFast, Precision::kExact};
 
 float LimitOf(Precision precision) { return precision == Precision::kFast ? 127.0f : 32639.0f; }
 
+// What multiplies: the best that this CPU has, or its vectors where that is AMX.
+enum class Unit { kBest, kVectors };
+
+unsigned FormOf(Format format, Precision precision, Unit unit) {
+  return unit == Unit::kBest ? FormFor(format, precision) : VectorFormFor(format, precision);
+}
+
 // Rows of activations, as floats and in the form that a format wants.
 struct Input {
-  Input(std::vector<std::vector<float>> rows, Format format, Precision precision)
+  Input(std::vector<std::vector<float>> rows, Format format, Precision precision,
+        Unit unit = Unit::kBest)
       : values(std::move(rows)),
         memory(*AlignedBuffer::Allocate(ActivationBytes(values.size(), values[0].size()),
                                         "activations")),
         x(BindActivations(memory.data(), values.size(), values[0].size())) {
     std::memset(memory.data(), 0x5A, memory.size());
     for (size_t r = 0; r < values.size(); ++r) {
-      StoreActivations(values[r].data(), 0, values[r].size(), FormFor(format, precision), precision,
-                       x, r);
+      StoreActivations(values[r].data(), 0, values[r].size(), FormOf(format, precision, unit),
+                       precision, x, r);
     }
   }
   std::vector<std::vector<float>> values;
@@ -62,7 +70,7 @@ struct Input {
 
 // Outputs [count, w.rows] of rows row0 ...
 std::vector<float> Multiply(const PackedMatrix& w, const Activations& x, size_t row0, size_t count,
-                            Precision precision) {
+                            Precision precision, Unit unit = Unit::kBest) {
   static const auto scratch = std::make_unique<MatMulScratch>();
   const AlignedBuffer block =
       *AlignedBuffer::Allocate(count * kPairOutputs * sizeof(float), "a block");
@@ -70,7 +78,12 @@ std::vector<float> Multiply(const PackedMatrix& w, const Activations& x, size_t 
   std::vector<float> out(count * w.rows);
   for (size_t pair = 0; pair < CountPairs(w); ++pair) {
     std::fill_n(c, count * kPairOutputs, 1e30f);  // what is not overwritten shows
-    MatMulPair(PairOf(w, pair), x, row0, count, precision, *scratch, c);
+    const PanelPair panels = PairOf(w, pair);
+    if (unit == Unit::kBest) {
+      MatMulGroup(std::span(&panels, 1), x, row0, count, precision, *scratch, c);
+    } else {
+      matmul::MatMulPair<false>(panels, x, row0, count, precision, *scratch, c);
+    }
     for (size_t i = 0; i < kPairOutputs; ++i) {
       const size_t panel = pair + i / kPanelRows * CountPairs(w);
       const size_t output = panel * kPanelRows + i % kPanelRows;
@@ -82,11 +95,12 @@ std::vector<float> Multiply(const PackedMatrix& w, const Activations& x, size_t 
 }
 
 // What the arithmetic of a format sees of an activation.
-std::vector<double> Seen(std::span<const float> x, Format format, Precision precision) {
+std::vector<double> Seen(std::span<const float> x, Format format, Precision precision, Unit unit) {
   std::vector<double> seen;
-  if (SpecOf(format).is_float()) {
+  const unsigned form = FormOf(format, precision, unit);
+  if (form == kFormF32 || form == kFormBF16) {
     for (const float value : x) {
-      if (FormFor(format, precision) == kFormF32) {
+      if (form == kFormF32) {
         seen.push_back(static_cast<double>(value));
       } else {
         const float high = RoundToBrain(value);
@@ -103,12 +117,12 @@ std::vector<double> Seen(std::span<const float> x, Format format, Precision prec
 
 // Largest error of outputs [rows, w.rows], as a share of the sum of magnitudes.
 double WorstError(const Packed& w, const Input& input, std::span<const float> out,
-                  Precision precision) {
+                  Precision precision, Unit unit) {
   const PackedMatrix& m = w.matrix;
-  const bool rounds = FormFor(m.format, precision) == kFormBF16 && m.format != Format::kBF16;
+  const bool rounds = FormOf(m.format, precision, unit) == kFormBF16 && m.format != Format::kBF16;
   double worst = 0;
   for (size_t r = 0; r < input.values.size(); ++r) {
-    const std::vector<double> x = Seen(input.values[r], m.format, precision);
+    const std::vector<double> x = Seen(input.values[r], m.format, precision, unit);
     for (size_t o = 0; o < m.rows; ++o) {
       Sum sum;
       // A format with minima subtracts two larger terms: codes of 0 show how large a minimum is.
@@ -135,7 +149,7 @@ std::vector<std::vector<float>> RandomRows(size_t rows, size_t cols, std::mt1993
   return values;
 }
 
-TEST_CASE("products equal the scalar twin's, and do not depend on the number of rows") {
+void CheckProducts(Unit unit) {
   std::mt19937 random(1);
   double worst = 0;
   for (const QuantSpec* spec : kAllSpecs) {
@@ -145,9 +159,9 @@ TEST_CASE("products equal the scalar twin's, and do not depend on the number of 
            cols > 600 ? std::vector<size_t>{37} : std::vector<size_t>{1, 16, 32, 37, 50}) {
         const Packed w = Packed::Random(spec->format, outputs, cols, random);
         for (const Precision precision : kPrecisions) {
-          const Input all(RandomRows(130, cols, random), spec->format, precision);
-          const std::vector<float> expected = Multiply(w.matrix, all.x, 0, 130, precision);
-          const double error = WorstError(w, all, expected, precision);
+          const Input all(RandomRows(130, cols, random), spec->format, precision, unit);
+          const std::vector<float> expected = Multiply(w.matrix, all.x, 0, 130, precision, unit);
+          const double error = WorstError(w, all, expected, precision, unit);
           CAPTURE(spec->name, cols, outputs, precision == Precision::kFast, error);
           CHECK(error < 2e-6);
           worst = std::max(worst, error);
@@ -155,7 +169,8 @@ TEST_CASE("products equal the scalar twin's, and do not depend on the number of 
           size_t wrong = 0;
           for (const size_t count : {1, 2, 3, 5, 8, 17}) {
             for (const size_t row0 : {size_t{0}, size_t{1}, size_t{7}, 130 - count}) {
-              const std::vector<float> some = Multiply(w.matrix, all.x, row0, count, precision);
+              const std::vector<float> some =
+                  Multiply(w.matrix, all.x, row0, count, precision, unit);
               wrong += std::memcmp(some.data(), expected.data() + row0 * outputs,
                                    some.size() * sizeof(float)) != 0;
             }
@@ -167,6 +182,33 @@ TEST_CASE("products equal the scalar twin's, and do not depend on the number of 
   }
   INFO("largest error of all: " << worst);
   CHECK(worst > 0);
+}
+
+TEST_CASE("products equal the scalar twin's, and do not depend on the number of rows") {
+  CheckProducts(Unit::kBest);
+  if (kMayHaveAmx && HasAmx()) CheckProducts(Unit::kVectors);
+}
+
+// In kExact, quantised weights give the same sums in AMX registers as in vectors.
+TEST_CASE("AMX and vectors agree to the bit in kExact") {
+  if (!kMayHaveAmx || !HasAmx()) return;
+  std::mt19937 random(9);
+  size_t compared = 0;
+  for (const QuantSpec* spec : kAllSpecs) {
+    if (spec->is_float()) continue;
+    for (const size_t cols : AwkwardCols(*spec)) {
+      const Packed w = Packed::Random(spec->format, 37, cols, random);
+      const Input all(RandomRows(50, cols, random), spec->format, Precision::kExact);
+      for (const size_t rows : {16, 17, 31, 32, 50}) {
+        const auto best = Multiply(w.matrix, all.x, 0, rows, Precision::kExact);
+        const auto vectors = Multiply(w.matrix, all.x, 0, rows, Precision::kExact, Unit::kVectors);
+        CAPTURE(spec->name, cols, rows);
+        CHECK(std::memcmp(best.data(), vectors.data(), best.size() * sizeof(float)) == 0);
+        ++compared;
+      }
+    }
+  }
+  CHECK(compared > 0);
 }
 
 // One after the other, the members of a team do what its threads do side by side.
@@ -182,7 +224,7 @@ TEST_CASE("a team computes every output of several matrices once, in all blocks 
   std::vector<int> times(found.size());
   const auto scratch = std::make_unique<MatMulScratch>();
   const AlignedBuffer block =
-      *AlignedBuffer::Allocate(kRowBlock * kPairOutputs * sizeof(float), "a block");
+      *AlignedBuffer::Allocate(kPairGroup * kRowBlock * kPairOutputs * sizeof(float), "a block");
   auto* c = reinterpret_cast<float*>(const_cast<uint8_t*>(block.data()));
   for (size_t thread = 0; thread < kTeam; ++thread) {
     TeamMatMul({thread, kTeam}, matrices, all.x, kRows, Precision::kFast, *scratch, c,
@@ -241,7 +283,8 @@ TEST_CASE("codes and activations at the ends of their ranges overflow nothing") 
           rows[6][k] = k % 3 == 0 ? 1.0f : -1.0f;
         }
         const Input input(rows, spec->format, precision);
-        CHECK(std::abs(input.x.scales[0] * LimitOf(precision) - 1) < 1e-6f);
+        const bool rounds = FormFor(spec->format, precision) == kFormBF16;
+        if (!rounds) CHECK(std::abs(input.x.scales[0] * LimitOf(precision) - 1) < 1e-6f);
         const std::vector<float> out = Multiply(w.matrix, input.x, 0, 7, precision);
         // Codes are equal, so signs that alternate cancel: an error of the size of one product
         // would show.
@@ -250,7 +293,8 @@ TEST_CASE("codes and activations at the ends of their ranges overflow nothing") 
           for (size_t o = 0; o < outputs; ++o) {
             Sum sum;
             for (size_t k = 0; k < cols; ++k) {
-              sum.Add(static_cast<double>(w.value(o, k)) * static_cast<double>(rows[r][k]));
+              const float weight = rounds ? RoundToBrain(w.value(o, k)) : w.value(o, k);
+              sum.Add(static_cast<double>(weight) * static_cast<double>(rows[r][k]));
             }
             const double largest = static_cast<double>(std::max(w.largest(o), 1.0f));
             worst = std::max(

@@ -35,8 +35,8 @@ namespace lapidary {
 namespace HWY_NAMESPACE {
 
 // Query rows (heads of a group times positions) that are computed together: whole tiles of
-// PairTile.
-inline constexpr size_t kQueryTile = kManyRegisters ? 24 : 20;
+// MultiplyPairs.
+inline constexpr size_t kQueryTile = kMayHaveAmx ? 32 : kManyRegisters ? 24 : 20;
 
 namespace attention {
 
@@ -94,25 +94,21 @@ using KvPairs =
 
 // Scores of `rows` queries with blocks [begin, end) of a page of keys: scores[rows][kPageKeys].
 template <KvFormat kFormat, class KeyDim>
-HWY_INLINE void Scores(const PairInput* HWY_RESTRICT queries, size_t rows, KeyDim key_dim,
-                       const KvHalfPage& keys, size_t begin, size_t end,
+HWY_INLINE void Scores(amx::Unit& unit, const PairInput* HWY_RESTRICT queries, size_t rows,
+                       KeyDim key_dim, const KvHalfPage& keys, size_t begin, size_t end,
                        float* HWY_RESTRICT scores) {
   constexpr size_t kPairBytes = 2 * KvElementBytes(kFormat);
   const size_t block_bytes = kBlockKeys * key_dim / 2 * kPairBytes;
-  // From a whole tile on, so that the last one ends within the page.
-  for (size_t key = begin * kBlockKeys / kTileOutputs * kTileOutputs; key < end * kBlockKeys;
-       key += kTileOutputs) {
+  static_assert(2 * kBlockKeys % kTileOutputs == 0);
+  for (size_t key = begin * kBlockKeys; key < end * kBlockKeys; key += kTileOutputs) {
     const uint8_t* w[2];
     for (size_t v = 0; v < 2; ++v) {
-      // The second vector of a tile may lie beyond the last block: compute the first again, unused.
-      const size_t at = std::min(key + v * kLanes, end * kBlockKeys - kLanes);
+      const size_t at = key + v * kLanes;
       w[v] = keys.elements + at / kBlockKeys * block_bytes + at % kBlockKeys * kPairBytes;
     }
-    ForRowTiles<kFloatTileRows, 4, 2, 1>(rows, [&](auto tile_rows, size_t r) HWY_ATTR {
-      PairTile<KvPairs<kFormat>, tile_rows()>(w, kBlockKeys * kPairBytes, key_dim / 2,
-                                              queries + r * key_dim, key_dim, /*add=*/false,
-                                              scores + r * kPageKeys + key, kPageKeys);
-    });
+    MultiplyPairs<KvPairs<kFormat>, kFloatTileRows>(unit, w, kBlockKeys * kPairBytes, key_dim / 2,
+                                                    queries, key_dim, rows, /*add=*/false,
+                                                    scores + key, kPageKeys);
   }
 }
 
@@ -173,7 +169,7 @@ HWY_NOINLINE inline float Softmax(float* HWY_RESTRICT scores, size_t begin, size
 
 // out[rows][value_dim] = weights[rows][kPageKeys] times blocks [begin, end) of a page of values.
 template <KvFormat kFormat, class ValueDim>
-HWY_INLINE void WeightedValues(const PairInput* HWY_RESTRICT weights, size_t rows,
+HWY_INLINE void WeightedValues(amx::Unit& unit, const PairInput* HWY_RESTRICT weights, size_t rows,
                                ValueDim value_dim, const KvHalfPage& values, size_t begin,
                                size_t end, float* HWY_RESTRICT out) {
   constexpr size_t kPairBytes = 2 * KvElementBytes(kFormat);
@@ -182,11 +178,8 @@ HWY_INLINE void WeightedValues(const PairInput* HWY_RESTRICT weights, size_t row
   const uint8_t* first = values.elements + begin * kBlockKeys / 2 * step;
   // All rows times one or two vectors of values, at w, in tiles of at most `most` rows.
   const auto multiply = [&](auto most, size_t dim, const auto& w) HWY_ATTR {
-    ForRowTiles<most(), 4, 2, 1>(rows, [&](auto tile_rows, size_t r) HWY_ATTR {
-      PairTile<KvPairs<kFormat>, tile_rows()>(
-          w, step, pairs, weights + r * kPageKeys + begin * kBlockKeys, kPageKeys, /*add=*/false,
-          out + r * value_dim + dim, value_dim);
-    });
+    MultiplyPairs<KvPairs<kFormat>, most()>(unit, w, step, pairs, weights + begin * kBlockKeys,
+                                            kPageKeys, rows, /*add=*/false, out + dim, value_dim);
   };
   size_t dim = 0;
   for (; dim + kTileOutputs <= value_dim; dim += kTileOutputs) {
@@ -219,9 +212,11 @@ HWY_NOINLINE void AttendPage(const PairInput* HWY_RESTRICT queries, size_t rows,
     return;
   }
   constexpr bool kScaled = kFormat == KvFormat::kInt8;
-  const size_t begin = first / kBlockKeys;
-  const size_t end = last / kBlockKeys + 1;
-  Scores<kFormat>(queries, rows, key_dim, page.keys, begin, end, scratch.scores);
+  // Whole pairs of blocks, which are whole tiles; keys that no row sees get weights of 0.
+  const size_t begin = first / (2 * kBlockKeys) * 2;
+  const size_t end = last / (2 * kBlockKeys) * 2 + 2;
+  [[maybe_unused]] amx::Unit unit;
+  Scores<kFormat>(unit, queries, rows, key_dim, page.keys, begin, end, scratch.scores);
   for (size_t r = 0; r < rows; ++r) {
     float* scores = scratch.scores + r * kPageKeys;
     PairInput* weights = scratch.weights + r * kPageKeys;
@@ -236,7 +231,7 @@ HWY_NOINLINE void AttendPage(const PairInput* HWY_RESTRICT queries, size_t rows,
     sum[r] = Softmax(scores, begin * kBlockKeys, end * kBlockKeys, row_first, row_last,
                      kScaled ? page.values.scales : nullptr, weights, max + r);
   }
-  WeightedValues<kFormat>(scratch.weights, rows, value_dim, page.values, begin, end, out);
+  WeightedValues<kFormat>(unit, scratch.weights, rows, value_dim, page.values, begin, end, out);
 }
 
 }  // namespace attention

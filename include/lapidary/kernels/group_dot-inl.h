@@ -57,7 +57,7 @@ struct GroupTraits {
 };
 
 constexpr GroupTraits TraitsOf(const QuantSpec& spec, Precision precision) {
-  const unsigned form = FormFor(spec.format, precision);
+  const unsigned form = VectorFormFor(spec.format, precision);
   const bool narrow = form == kFormBytes && !kHasByteDot;
   return {form, spec.group, spec.has_min, narrow ? QuadsIn16Bits(spec.code_bits(), spec.group) : 0};
 }

@@ -18,9 +18,11 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <type_traits>
 
 #include "lapidary/config/precision.h"
+#include "lapidary/kernels/amx_quant-inl.h"
 #include "lapidary/kernels/group_dot-inl.h"
 #include "lapidary/kernels/pair_tile-inl.h"
 #include "lapidary/kernels/panel-inl.h"
@@ -50,20 +52,45 @@ inline constexpr size_t kInPlaceRows = kInPlaceTileRows == 1 ? 1 : 8;
 inline constexpr size_t kBlockInputs = 1024;
 inline constexpr size_t kFloatBlockInputs = 512;
 
-// A stretch of a pair of panels, unpacked: kTilesPerPair tile columns, each of two vectors. Weights
-// rounded to bf16 stand in `codes` too.
+// Pairs that a thread multiplies by the same rows, one after the other or, with AMX, together:
+// every 32 rows of activations are read once for all of them, because no chunk's activations stay
+// in the second-level cache once they have more than 2048 inputs (bf16 weights, one core of Emerald
+// Rapids: 0.65 TFLOP/s from the third level, 1.6 from the second).
+inline constexpr size_t kPairGroup = kMayHaveAmx ? 8 : 2;
+
+// A stretch of a pair of panels, rounded to bf16: tile columns, [pairs, 2 vectors of pairs] each.
+using RoundedPair = uint8_t[kTilesPerPair][kFloatBlockInputs / 2 * 2 * kVectorBytes];
+
+// A stretch of a pair of panels, unpacked: kTilesPerPair tile columns, each of two vectors; and
+// stretches of a group, rounded.
 struct MatMulScratch {
   static constexpr size_t kGroups = kBlockInputs / kSumGroup;
   HWY_ALIGN uint8_t codes[kTilesPerPair][kBlockInputs / 4 * 2 * kVectorBytes];
   HWY_ALIGN float scales[kTilesPerPair][kGroups * 2 * kLanes];
   HWY_ALIGN float mins[kTilesPerPair][kGroups * 2 * kLanes];
+  HWY_ALIGN RoundedPair rounded[kMayHaveAmx ? kPairGroup : 1];
 };
-static_assert(kFloatBlockInputs * sizeof(hwy::bfloat16_t) <= kBlockInputs);
+
+// Where the pairs of a tile column begin, in a panel or rounded.
+struct PairColumn {
+  const uint8_t* vectors[2];
+  size_t step;  // bytes from one pair to the next
+};
 
 namespace matmul {
 
-// Unpacks inputs [k0, k0 + inputs) of the panels of a pair, whole units.
+// Asks for what is unpacked after these unit and slabs: a step of few rows waits for memory there.
 template <Format kFormat>
+HWY_INLINE void PrefetchUnit(const uint8_t* unit, const uint8_t* low) {
+  constexpr QuantSpec kSpec = SpecOf(kFormat);
+  PrefetchBytes<kSpec.unit_bytes(), 2>(unit + kUnpackPrefetchBytes);
+  PrefetchBytes<kSpec.unit_inputs() / kSlabInputs * kSpec.low_slab_bytes(), 2>(
+      low + kUnpackPrefetchBytes);
+}
+
+// Unpacks inputs [k0, k0 + inputs) of the panels of a pair, whole units. Codes are unsigned, or
+// signed with the zero of their format subtracted.
+template <Format kFormat, bool kSigned>
 HWY_NOINLINE void UnpackPair(const PanelPair& panels, size_t k0, size_t inputs,
                              MatMulScratch& scratch) {
   constexpr QuantSpec kSpec = SpecOf(kFormat);
@@ -79,11 +106,7 @@ HWY_NOINLINE void UnpackPair(const PanelPair& panels, size_t k0, size_t inputs,
       const uint8_t* low = panels.lows[p] + k0 / kSlabInputs * kSpec.low_slab_bytes();
       for (size_t u = 0; u < units; ++u) {
         const uint8_t* unit = panels.units[p] + (first_unit + u) * kSpec.unit_bytes();
-        if (v == 0) {  // a step of few rows waits for memory here
-          PrefetchBytes<kSpec.unit_bytes(), 2>(unit + kUnpackPrefetchBytes);
-          PrefetchBytes<kSpec.unit_inputs() / kSlabInputs * kSpec.low_slab_bytes(), 2>(
-              low + kUnpackPrefetchBytes);
-        }
+        if (v == 0) PrefetchUnit<kFormat>(unit, low);
         for (size_t g = 0; g < kSpec.unit_groups(); ++g) {
           hn::Store(LoadScales<kFormat>(unit, g, v), d, scales);
           scales += 2 * kLanes;
@@ -95,7 +118,11 @@ HWY_NOINLINE void UnpackPair(const PanelPair& panels, size_t k0, size_t inputs,
         const uint8_t* slab = unit + kSpec.slabs_offset();
         for (size_t s = 0; s < kSpec.unit_inputs() / kSlabInputs; ++s) {
           HWY_UNROLL(8) for (int q = 0; q < static_cast<int>(kSlabQuads); ++q) {
-            hn::Store(LoadCodes<kFormat>(slab, low, q, v), DU8(), codes);
+            VU8 code = LoadCodes<kFormat>(slab, low, q, v);
+            if constexpr (kSigned && kSpec.zero != 0) {
+              code = hn::Sub(code, hn::Set(DU8(), static_cast<uint8_t>(kSpec.zero)));
+            }
+            hn::Store(code, DU8(), codes);
             codes += 2 * kVectorBytes;
           }
           slab += kSpec.slab_bytes();
@@ -105,15 +132,6 @@ HWY_NOINLINE void UnpackPair(const PanelPair& panels, size_t k0, size_t inputs,
     }
   }
 }
-
-// A tile column of unpacked weights: inputs [k0, k0 + inputs) of kTileOutputs outputs.
-struct TileColumn {
-  const uint8_t* HWY_RESTRICT codes;  // [inputs / 4, 2 vectors of quads]
-  const float* HWY_RESTRICT scales;   // [groups, kTileOutputs]
-  const float* HWY_RESTRICT mins;     // [groups, kTileOutputs]
-  size_t k0, inputs;
-  int32_t zero;
-};
 
 // kRows rows times a tile column, added to c[kRows][kTileOutputs] (or stored, if k0 is 0); rows of
 // c are kPairOutputs apart.
@@ -201,22 +219,28 @@ HWY_INLINE size_t BlockLength(size_t cols, size_t most) {
   return ((cols + blocks - 1) / blocks + 255) / 256 * 256;
 }
 
-// Many rows times a pair of panels.
-template <Format kFormat, Precision kPrecision>
+// Many rows times a pair of panels, in AMX registers if kAmx.
+template <Format kFormat, Precision kPrecision, bool kAmx = false>
 HWY_NOINLINE void QuantPair(const PanelPair& panels, const Activations& x, size_t row0, size_t rows,
                             MatMulScratch& scratch, float* HWY_RESTRICT c) {
   constexpr QuantSpec kSpec = SpecOf(kFormat);
+  constexpr GroupTraits kTraits = TraitsOf(kSpec, kPrecision);
+  [[maybe_unused]] amx::Unit unit;
   const size_t block = BlockLength(x.stride, kBlockInputs);
   for (size_t k0 = 0; k0 < x.stride; k0 += block) {
     const size_t inputs = std::min(block, x.stride - k0);
-    UnpackPair<kFormat>(panels, k0, inputs, scratch);
+    UnpackPair<kFormat, kAmx>(panels, k0, inputs, scratch);
     for (size_t t = 0; t < kTilesPerPair; ++t) {
       const TileColumn column = {scratch.codes[t], scratch.scales[t], scratch.mins[t], k0,
                                  inputs,           kSpec.zero};
-      ForRowTiles<kTileRows, kRestTileRows, 1>(rows, [&](auto tile_rows, size_t r) HWY_ATTR {
-        QuantTile<TraitsOf(kSpec, kPrecision), tile_rows()>(
-            column, x, row0 + r, c + r * kPairOutputs + t * kTileOutputs);
-      });
+      float* to = c + t * kTileOutputs;
+      if constexpr (kAmx) {
+        amx::QuantColumn<kTraits>(unit, column, x, row0, rows, to);
+      } else {
+        ForRowTiles<kTileRows, kRestTileRows, 1>(rows, [&](auto tile_rows, size_t r) HWY_ATTR {
+          QuantTile<kTraits, tile_rows()>(column, x, row0 + r, to + r * kPairOutputs);
+        });
+      }
     }
   }
 }
@@ -255,49 +279,92 @@ HWY_NOINLINE void FloatRow(const uint8_t* const (&panels)[2], size_t cols,
   HWY_UNROLL(8) for (size_t v = 0; v < kVectors; ++v) hn::Store(acc[v], d, c + v * kLanes);
 }
 
-// Rounds inputs [k0, k0 + 2 * pairs) of a pair of panels of f16 to bf16: a tile column is
-// [pairs, 2 vectors of pairs].
-HWY_NOINLINE inline void RoundPanels(const uint8_t* const (&panels)[2], size_t k0, size_t pairs,
-                                     MatMulScratch& scratch) {
+// Rounds inputs [k0, k0 + 2 * pairs) of a pair of panels of f16 to bf16.
+HWY_NOINLINE inline void RoundHalves(const PanelPair& panels, size_t k0, size_t pairs,
+                                     RoundedPair& rounded) {
   constexpr size_t kUnitBytes = SpecOf(Format::kF16).unit_bytes();
   for (size_t v = 0; v < 2 * kPanelVectors; ++v) {
     const uint8_t* from =
-        panels[v / kPanelVectors] + k0 / 2 * kUnitBytes + v % kPanelVectors * kVectorBytes;
-    uint8_t* HWY_RESTRICT to = scratch.codes[v / 2] + v % 2 * kVectorBytes;
+        panels.units[v / kPanelVectors] + k0 / 2 * kUnitBytes + v % kPanelVectors * kVectorBytes;
+    uint8_t* HWY_RESTRICT to = rounded[v / 2] + v % 2 * kVectorBytes;
     for (size_t i = 0; i < pairs; ++i) {
-      hn::Store(RoundHalves(from), DBF16(), reinterpret_cast<hwy::bfloat16_t*>(to));
+      hn::Store(RoundHalfPairs(from), DBF16(), reinterpret_cast<hwy::bfloat16_t*>(to));
       from += kUnitBytes;
       to += 2 * kVectorBytes;
     }
   }
 }
 
+// The same of a quantised format: whole units of it.
+template <Format kFormat>
+HWY_NOINLINE void RoundCodes(const PanelPair& panels, size_t k0, size_t pairs,
+                             RoundedPair& rounded) {
+  constexpr QuantSpec kSpec = SpecOf(kFormat);
+  constexpr size_t kGroupsPerSlab = kSlabInputs / kSpec.group;
+  constexpr int kQuads = kSpec.group / 4;
+  const DF d;
+  for (size_t vector = 0; vector < 2 * kPanelVectors; ++vector) {
+    const size_t p = vector / kPanelVectors;
+    const size_t v = vector % kPanelVectors;
+    const uint8_t* unit = panels.units[p] + k0 / kSpec.unit_inputs() * kSpec.unit_bytes();
+    const uint8_t* low = panels.lows[p] + k0 / kSlabInputs * kSpec.low_slab_bytes();
+    uint8_t* HWY_RESTRICT to = rounded[vector / 2] + vector % 2 * kVectorBytes;
+    for (size_t k = 0; k < 2 * pairs; k += kSpec.unit_inputs()) {
+      if (v == 0) PrefetchUnit<kFormat>(unit, low);
+      for (size_t s = 0; s < kSpec.unit_inputs() / kSlabInputs; ++s) {
+        const uint8_t* slab = unit + kSpec.slabs_offset() + s * kSpec.slab_bytes();
+        HWY_UNROLL(2) for (size_t g = 0; g < kGroupsPerSlab; ++g) {
+          const size_t group = s * kGroupsPerSlab + g;
+          const VF scale = LoadScales<kFormat>(unit, group, v);
+          VF start = hn::Mul(scale, hn::Set(d, static_cast<float>(-kSpec.zero)));
+          if constexpr (kSpec.has_min) start = hn::Sub(start, LoadMins<kFormat>(unit, group, v));
+          HWY_UNROLL(8) for (int q = 0; q < kQuads; ++q) {
+            const int quad = static_cast<int>(g) * kQuads + q;
+            RoundQuad(LoadCodes<kFormat>(slab, low, quad, v), scale, start, to);
+            to += 4 * kVectorBytes;
+          }
+        }
+        low += kSpec.low_slab_bytes();
+      }
+      unit += kSpec.unit_bytes();
+    }
+  }
+}
+
+// Tile column t of inputs from k0 on of a pair of panels, rounded to bf16 if kRounds.
+template <Format kFormat, bool kRounds>
+HWY_INLINE PairColumn ColumnOf(const PanelPair& panels, size_t k0, size_t t,
+                               const RoundedPair& rounded) {
+  constexpr size_t kStep = kRounds ? 2 * kVectorBytes : SpecOf(kFormat).unit_bytes();
+  PairColumn column = {{}, kStep};
+  for (size_t v = 0; v < 2; ++v) {
+    const size_t vector = t * 2 + v;
+    column.vectors[v] = kRounds ? rounded[t] + v * kVectorBytes
+                                : panels.units[vector / kPanelVectors] + k0 / 2 * kStep +
+                                      vector % kPanelVectors * kVectorBytes;
+  }
+  return column;
+}
+
 // Some rows times a pair of panels of float weights: c[rows][kPairOutputs]. The activations are the
 // sum of kTerms terms, [rows, stride] each. Weights in f16 are rounded to bf16 if those are bf16.
 template <Format kFormat, size_t kTerms, class Input>
-HWY_NOINLINE void FloatPairOfPanels(const uint8_t* const (&panels)[2], size_t cols,
-                                    const Input* const (&x)[kTerms], size_t stride, size_t rows,
-                                    MatMulScratch& scratch, float* HWY_RESTRICT c) {
+HWY_NOINLINE void FloatPairOfPanels(const PanelPair& panels, const Input* const (&x)[kTerms],
+                                    size_t stride, size_t rows, MatMulScratch& scratch,
+                                    float* HWY_RESTRICT c) {
   constexpr bool kRounds = !std::is_same_v<Input, float> && kFormat == Format::kF16;
-  if constexpr (!kRounds) {
-    if (rows == 1) return FloatRow<kFormat>(panels, cols, x, c);
-  }
   using Pairs = WeightPairs<kRounds ? Format::kBF16 : kFormat>;
-  constexpr size_t kStep = kRounds ? 2 * kVectorBytes : SpecOf(kFormat).unit_bytes();
-  for (size_t k0 = 0; k0 < cols; k0 += kFloatBlockInputs) {
-    const size_t pairs = (std::min(kFloatBlockInputs, cols - k0) + 1) / 2;
-    if constexpr (kRounds) RoundPanels(panels, k0, pairs, scratch);
+  if constexpr (!kRounds) {
+    if (rows == 1) return FloatRow<kFormat>(panels.units, panels.cols, x, c);
+  }
+  for (size_t k0 = 0; k0 < panels.cols; k0 += kFloatBlockInputs) {
+    const size_t pairs = (std::min(kFloatBlockInputs, panels.cols - k0) + 1) / 2;
+    if constexpr (kRounds) RoundHalves(panels, k0, pairs, scratch.rounded[0]);
     for (size_t t = 0; t < kTilesPerPair; ++t) {
-      const uint8_t* w[2];
-      for (size_t v = 0; v < 2; ++v) {
-        const size_t vector = t * 2 + v;
-        w[v] = kRounds ? scratch.codes[t] + v * kVectorBytes
-                       : panels[vector / kPanelVectors] + k0 / 2 * kStep +
-                             vector % kPanelVectors * kVectorBytes;
-      }
+      const PairColumn w = ColumnOf<kFormat, kRounds>(panels, k0, t, scratch.rounded[0]);
       ForRowTiles<kFloatTileRows, 4, 2, 1>(rows, [&](auto tile_rows, size_t r) HWY_ATTR {
         for (const Input* const& term : x) {
-          PairTile<Pairs, tile_rows()>(w, kStep, pairs, term + r * stride + k0, stride,
+          PairTile<Pairs, tile_rows()>(w.vectors, w.step, pairs, term + r * stride + k0, stride,
                                        k0 != 0 || &term != x,
                                        c + r * kPairOutputs + t * kTileOutputs, kPairOutputs);
         }
@@ -306,21 +373,53 @@ HWY_NOINLINE void FloatPairOfPanels(const uint8_t* const (&panels)[2], size_t co
   }
 }
 
-}  // namespace matmul
+// Some rows in bf16 times a group of pairs of panels, in AMX registers; the panels are bf16 or are
+// rounded to it. The activations are the sum of kTerms terms, [rows, stride] each.
+template <size_t kTerms>
+HWY_NOINLINE void BF16Group(std::span<const PanelPair> group,
+                            const hwy::bfloat16_t* const (&x)[kTerms], size_t stride, size_t rows,
+                            MatMulScratch& scratch, float* HWY_RESTRICT c) {
+  constexpr size_t kRows = 2 * amx::kTileRows;
+  amx::Unit unit;
+  for (size_t k0 = 0; k0 < group[0].cols; k0 += kFloatBlockInputs) {
+    const size_t pairs = (std::min(kFloatBlockInputs, group[0].cols - k0) + 1) / 2;
+    PairColumn columns[kPairGroup];
+    for (size_t i = 0; i < group.size(); ++i) {
+      WithFormat(group[i].format, [&]<Format kFormat>() HWY_ATTR {
+        constexpr bool kRounds = kFormat != Format::kBF16;
+        RoundedPair& rounded = scratch.rounded[i];
+        if constexpr (!SpecOf(kFormat).is_float()) {
+          RoundCodes<kFormat>(group[i], k0, pairs, rounded);
+        } else if constexpr (kFormat == Format::kF16) {
+          RoundHalves(group[i], k0, pairs, rounded);
+        }
+        columns[i] = ColumnOf<kFormat, kRounds>(group[i], k0, 0, rounded);
+      });
+    }
+    for (size_t r = 0; r < rows; r += kRows) {
+      for (size_t i = 0; i < group.size(); ++i) {
+        for (const hwy::bfloat16_t* const& term : x) {
+          amx::PairRows(unit, columns[i].vectors, columns[i].step, pairs, term + r * stride + k0,
+                        stride, std::min(rows - r, kRows), k0 != 0 || &term != x,
+                        c + (i * rows + r) * kPairOutputs, kPairOutputs);
+        }
+      }
+    }
+  }
+}
 
-// c[rows][32] = x[row0 .. row0 + rows) times the outputs of a pair, 16 of each panel, in f32.
-// Outputs beyond the rows of a matrix hold values of no meaning. x must have the form
-// FormFor(panels.format, precision).
-HWY_NOINLINE inline void MatMulPair(const PanelPair& panels, const Activations& x, size_t row0,
-                                    size_t rows, Precision precision, MatMulScratch& scratch,
-                                    float* HWY_RESTRICT c) {
+// c[rows][32] = x[row0 .. row0 + rows) times the outputs of a pair, 16 of each panel, in f32. x
+// must have the form VectorFormFor(panels.format, precision).
+template <bool kAmx = kMayHaveAmx>
+HWY_NOINLINE void MatMulPair(const PanelPair& panels, const Activations& x, size_t row0,
+                             size_t rows, Precision precision, MatMulScratch& scratch,
+                             float* HWY_RESTRICT c) {
   WithFormat(panels.format, [&]<Format kFormat>() HWY_ATTR {
     constexpr QuantSpec kSpec = SpecOf(kFormat);
     if constexpr (kSpec.is_float()) {
       const size_t at = row0 * x.stride;
       const auto multiply = [&](const auto& terms) HWY_ATTR {
-        matmul::FloatPairOfPanels<kFormat>(panels.units, panels.cols, terms, x.stride, rows,
-                                           scratch, c);
+        FloatPairOfPanels<kFormat>(panels, terms, x.stride, rows, scratch, c);
       };
       if constexpr (kHasBF16Dot && kFormat != Format::kF32) {
         const hwy::bfloat16_t* const terms[] = {x.bf16 + at, x.bf16_low + at};
@@ -334,15 +433,49 @@ HWY_NOINLINE inline void MatMulPair(const PanelPair& panels, const Activations& 
       }
     } else if (rows <= kInPlaceRows && precision == Precision::kExact) {
       ForRowTiles<kInPlaceTileRows, 1>(rows, [&](auto tile_rows, size_t r) HWY_ATTR {
-        matmul::QuantRows<kFormat, tile_rows()>(panels, panels.cols, x, row0 + r,
-                                                c + r * kPairOutputs);
+        QuantRows<kFormat, tile_rows()>(panels, panels.cols, x, row0 + r, c + r * kPairOutputs);
       });
     } else if (precision == Precision::kFast) {
-      matmul::QuantPair<kFormat, Precision::kFast>(panels, x, row0, rows, scratch, c);
+      QuantPair<kFormat, Precision::kFast>(panels, x, row0, rows, scratch, c);
     } else {
-      matmul::QuantPair<kFormat, Precision::kExact>(panels, x, row0, rows, scratch, c);
+      if constexpr (kAmx) {
+        if (rows >= amx::kTileRows && HasAmx()) {
+          return QuantPair<kFormat, Precision::kExact, true>(panels, x, row0, rows, scratch, c);
+        }
+      }
+      QuantPair<kFormat, Precision::kExact>(panels, x, row0, rows, scratch, c);
     }
   });
+}
+
+}  // namespace matmul
+
+// c[group][rows][32] = x[row0 .. row0 + rows) times the outputs of at most kPairGroup pairs, 16 of
+// each panel, in f32. Outputs beyond the rows of a matrix hold values of no meaning. x must have
+// the forms FormFor(format, precision) of all formats of the group. (A template, so that a target
+// without AMX need not compile what is not for it.)
+template <bool kAmx = kMayHaveAmx>
+HWY_INLINE void MatMulGroup(std::span<const PanelPair> group, const Activations& x, size_t row0,
+                            size_t rows, Precision precision, MatMulScratch& scratch,
+                            float* HWY_RESTRICT c) {
+  if constexpr (kAmx) {
+    bool brain = HasAmx();
+    for (const PanelPair& panels : group) {
+      brain = brain && FormFor(panels.format, precision) == kFormBF16;
+    }
+    if (brain) {
+      const size_t at = row0 * x.stride;
+      const hwy::bfloat16_t* const terms[] = {x.bf16 + at, x.bf16_low + at};
+      const hwy::bfloat16_t* const rounded[] = {terms[0]};
+      return precision == Precision::kFast
+                 ? matmul::BF16Group(group, rounded, x.stride, rows, scratch, c)
+                 : matmul::BF16Group(group, terms, x.stride, rows, scratch, c);
+    }
+  }
+  for (const PanelPair& panels : group) {
+    matmul::MatMulPair(panels, x, row0, rows, precision, scratch, c);
+    c += rows * kPairOutputs;
+  }
 }
 
 }  // namespace HWY_NAMESPACE

@@ -7,10 +7,12 @@
 #define LAPIDARY_KERNELS_PAIR_TILE_INL_H_
 #endif
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <type_traits>
 
+#include "lapidary/kernels/amx-inl.h"
 #include "lapidary/kernels/panel-inl.h"
 #include "lapidary/kernels/simd-inl.h"
 #include "lapidary/kernels/tile-inl.h"
@@ -44,6 +46,7 @@ HWY_INLINE hn::Vec<DBF16> BroadcastPair(const hwy::bfloat16_t* x) {
 // for bf16 dot products, as pairs of bf16.
 template <Format kFormat>
 struct WeightPairs {
+  static constexpr bool kAreBF16 = kFormat == Format::kBF16;  // as they lie in memory
   static HWY_INLINE FloatPair Floats(const uint8_t* p) { return LoadPair<kFormat>(p); }
   static HWY_INLINE hn::Vec<DBF16> Brains(const uint8_t* p) {
     static_assert(kFormat == Format::kBF16);
@@ -52,6 +55,7 @@ struct WeightPairs {
 };
 // Bytes of the KV cache; their scales are applied elsewhere. A byte is exact in bf16.
 struct BytePairs {
+  static constexpr bool kAreBF16 = false;
   static HWY_INLINE FloatPair Floats(const uint8_t* p) {
     const hn::Rebind<int16_t, DF> d16;
     const VI32 both = hn::PromoteTo(DI32(), hn::LoadU(d16, reinterpret_cast<const int16_t*>(p)));
@@ -67,11 +71,35 @@ struct BytePairs {
 };
 
 // Pairs of f16 as pairs of bf16, rounded to nearest even.
-HWY_INLINE hn::Vec<DBF16> RoundHalves(const uint8_t* HWY_RESTRICT p) {
+HWY_INLINE hn::Vec<DBF16> RoundHalfPairs(const uint8_t* HWY_RESTRICT p) {
   const hn::Repartition<hwy::float16_t, DF> dh;
   const auto halves = hn::LoadU(dh, reinterpret_cast<const hwy::float16_t*>(p));
   return hn::OrderedDemote2To(DBF16(), hn::PromoteLowerTo(DF(), halves),
                               hn::PromoteUpperTo(DF(), halves));
+}
+
+// Four codes of kLanes rows as bf16, scale * code + start rounded to nearest even: two vectors of
+// pairs, two vectors apart.
+HWY_INLINE void RoundQuad(VU8 codes, VF scale, VF start, uint8_t* HWY_RESTRICT to) {
+  const DF d;
+  const DU16 d16;
+  const auto quads = hn::BitCast(DU32(), codes);
+  const auto byte = hn::Set(DU32(), 0xFFu);
+  const VF values[4] = {hn::ConvertTo(d, hn::And(quads, byte)),
+                        hn::ConvertTo(d, hn::And(hn::ShiftRight<8>(quads), byte)),
+                        hn::ConvertTo(d, hn::And(hn::ShiftRight<16>(quads), byte)),
+                        hn::ConvertTo(d, hn::ShiftRight<24>(quads))};
+  // Even inputs stand in the lower half, odd ones in the upper: they are wanted in turn.
+  const auto place = hn::Iota(d16, 0);
+  const auto odd = hn::And(place, hn::Set(d16, uint16_t{1}));
+  const auto half = hn::Mul(odd, hn::Set(d16, static_cast<uint16_t>(kLanes)));
+  const auto order = hn::IndicesFromVec(d16, hn::Add(hn::ShiftRight<1>(place), half));
+  for (size_t i = 0; i < 2; ++i) {
+    const auto rounded = hn::OrderedDemote2To(DBF16(), hn::MulAdd(values[2 * i], scale, start),
+                                              hn::MulAdd(values[2 * i + 1], scale, start));
+    const auto pairs = hn::TableLookupLanes(hn::BitCast(d16, rounded), order);
+    hn::Store(pairs, d16, reinterpret_cast<uint16_t*>(to + i * 2 * kVectorBytes));
+  }
 }
 
 // acc += the products of pairs of weights with a pair of inputs.
@@ -132,6 +160,108 @@ HWY_NOINLINE void PairTile(const uint8_t* const (&w)[kVecs], size_t step, size_t
       hn::StoreU(add ? hn::Add(hn::LoadU(d, to), acc[r][v]) : acc[r][v], d, to);
     }
   }
+}
+
+namespace amx {
+
+// PairTile of kRowTiles times 16 rows and kVecs vectors of outputs, in steps of as many pairs as
+// the tiles were shaped for, row_bytes / 4.
+template <size_t kRowTiles, size_t kVecs>
+HWY_NOINLINE void PairTile(const uint8_t* const (&w)[kVecs], size_t step, size_t pairs,
+                           size_t row_bytes, const hwy::bfloat16_t* HWY_RESTRICT x, size_t x_stride,
+                           bool add, float* HWY_RESTRICT c, size_t c_stride) {
+  const size_t c_bytes = c_stride * sizeof(float);
+  float* const c1 = c + kTileRows * c_stride;
+  if (add) {
+    Load<0>(c, c_bytes);
+    if constexpr (kVecs == 2) Load<1>(c + kOutputs, c_bytes);
+    if constexpr (kRowTiles == 2) Load<2>(c1, c_bytes);
+    if constexpr (kRowTiles == 2 && kVecs == 2) Load<3>(c1 + kOutputs, c_bytes);
+  } else {
+    Zero<0>();
+    Zero<1>();
+    Zero<2>();
+    Zero<3>();
+  }
+  const size_t x_bytes = x_stride * sizeof(hwy::bfloat16_t);
+  const uint8_t* a = reinterpret_cast<const uint8_t*>(x);
+  const uint8_t* const end = a + pairs * 4;
+  const uint8_t* b0 = w[0];
+  const uint8_t* b1 = w[kVecs - 1];
+  const size_t b_bytes = row_bytes / 4 * step;
+  for (; a != end; a += row_bytes) {
+    Load<kA>(a, x_bytes);
+    Load<kB>(b0, step);
+    MultiplyBF16<0, kA, kB>();
+    if constexpr (kVecs == 2) {
+      Load<kB + 1>(b1, step);
+      MultiplyBF16<1, kA, kB + 1>();
+    }
+    if constexpr (kRowTiles == 2) {
+      Load<kA + 1>(a + kTileRows * x_bytes, x_bytes);
+      MultiplyBF16<2, kA + 1, kB>();
+      if constexpr (kVecs == 2) MultiplyBF16<3, kA + 1, kB + 1>();
+    }
+    b0 += b_bytes;
+    b1 += b_bytes;
+  }
+  Store<0>(c, c_bytes);
+  if constexpr (kVecs == 2) Store<1>(c + kOutputs, c_bytes);
+  if constexpr (kRowTiles == 2) Store<2>(c1, c_bytes);
+  if constexpr (kRowTiles == 2 && kVecs == 2) Store<3>(c1 + kOutputs, c_bytes);
+}
+
+// Pairs of a step: 16, or a few less if that makes equal steps of all (12 of the 36 pairs of a head
+// of 72: to reshape the tiles for a rest takes as long as the products of a head).
+constexpr size_t StepPairs(size_t pairs) {
+  constexpr size_t kMost = kTileBytes / 4;
+  size_t step = kMost;
+  while (step > kMost / 2 && pairs % step != 0) --step;
+  return step > kMost / 2 ? step : kMost;
+}
+
+// The same for any number of rows and pairs.
+template <size_t kVecs>
+HWY_NOINLINE void PairRows(Unit& unit, const uint8_t* const (&w)[kVecs], size_t step, size_t pairs,
+                           const hwy::bfloat16_t* HWY_RESTRICT x, size_t x_stride, size_t rows,
+                           bool add, float* HWY_RESTRICT c, size_t c_stride) {
+  const size_t step_pairs = StepPairs(pairs);
+  const size_t rest = pairs % step_pairs;
+  const uint8_t* from[kVecs];
+  for (size_t v = 0; v < kVecs; ++v) from[v] = w[v];
+  const auto multiply = [&](size_t count, size_t row_bytes) HWY_ATTR {
+    if (count == 0) return;
+    for (size_t r = 0; r < rows; r += 2 * kTileRows) {
+      const size_t n = std::min(rows - r, 2 * kTileRows);
+      unit.Shape(n, row_bytes);
+      const auto tile = n <= kTileRows ? PairTile<1, kVecs> : PairTile<2, kVecs>;
+      tile(from, step, count, row_bytes, x + r * x_stride, x_stride, add, c + r * c_stride,
+           c_stride);
+    }
+    for (size_t v = 0; v < kVecs; ++v) from[v] += count * step;
+    x += 2 * count;
+    add = true;
+  };
+  multiply(pairs - rest, step_pairs * 4);
+  multiply(rest, rest * 4);
+}
+
+}  // namespace amx
+
+// `rows` rows times pairs of weights, in tiles of at most kMostRows rows, or in AMX's. See
+// PairTile.
+template <class Pairs, size_t kMostRows, size_t kVecs, class Input>
+HWY_INLINE void MultiplyPairs([[maybe_unused]] amx::Unit& unit, const uint8_t* const (&w)[kVecs],
+                              size_t step, size_t pairs, const Input* HWY_RESTRICT x,
+                              size_t x_stride, size_t rows, bool add, float* HWY_RESTRICT c,
+                              size_t c_stride) {
+  if constexpr (kMayHaveAmx && Pairs::kAreBF16 && !std::is_same_v<Input, float>) {
+    if (HasAmx()) return amx::PairRows(unit, w, step, pairs, x, x_stride, rows, add, c, c_stride);
+  }
+  ForRowTiles<kMostRows, 4, 2, 1>(rows, [&](auto tile_rows, size_t r) HWY_ATTR {
+    PairTile<Pairs, tile_rows()>(w, step, pairs, x + r * x_stride, x_stride, add, c + r * c_stride,
+                                 c_stride);
+  });
 }
 
 }  // namespace HWY_NAMESPACE

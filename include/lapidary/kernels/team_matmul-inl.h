@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <span>
 
 #include "lapidary/base/threads.h"
 #include "lapidary/kernels/matmul-inl.h"
@@ -20,8 +21,9 @@ namespace HWY_NAMESPACE {
 // block of rows unpacks all weights again, and so few that a stretch of kBlockInputs inputs of them
 // stays in the second-level cache while all pairs pass over it. Two blocks are a chunk of prefill;
 // blocks of 120 rows, of which five are, make 1860 instead of 2260 tokens/s (270M Q4_K_M, two cores
-// of Zen 4). Whole register tiles of every kind.
-inline constexpr size_t kRowBlock = kManyRegisters ? 264 : 260;
+// of Zen 4). With AMX, to unpack takes longer than the products of 100 rows, and a chunk is one
+// block. Whole register tiles of every kind.
+inline constexpr size_t kRowBlock = kMayHaveAmx ? 528 : kManyRegisters ? 264 : 260;
 static_assert(kRowBlock % kTileRows == 0 && kRowBlock % kFloatTileRows == 0);
 
 // One of the threads that work together.
@@ -31,45 +33,66 @@ struct TeamMember {
   Range PartOf(size_t count) const { return lapidary::PartOf(count, thread, threads); }
 };
 
-// Calls f(pair, first row, rows) for this thread's share of `pairs` pairs of panels times row
-// blocks.
+// Calls f(first item, items, first row, rows) for this thread's share of `count` items times row
+// blocks, at most `most` items at a time.
 template <class F>
-HWY_INLINE void ForBlocks(TeamMember member, size_t pairs, size_t rows, const F& f) {
+HWY_INLINE void ForBlocks(TeamMember member, size_t count, size_t rows, size_t most, const F& f) {
   const size_t row_blocks = (rows + kRowBlock - 1) / kRowBlock;
-  const Range part = member.PartOf(pairs * row_blocks);
-  for (size_t i = part.begin; i < part.end; ++i) {
-    const size_t r0 = i / pairs * kRowBlock;
-    f(i % pairs, r0, std::min(kRowBlock, rows - r0));
+  const Range part = member.PartOf(count * row_blocks);
+  for (size_t i = part.begin; i < part.end;) {
+    const size_t r0 = i / count * kRowBlock;
+    const size_t items = std::min({most, part.end - i, count - i % count});
+    f(i % count, items, r0, std::min(kRowBlock, rows - r0));
+    i += items;
   }
 }
 
 // x[rows] times the transposes of several matrices side by side; store(row, column, values, count)
-// receives up to kPanelRows outputs of a row. block: [at most kRowBlock, kPairOutputs], like
-// `scratch` this thread's own.
+// receives up to kPanelRows outputs of a row. block: [kPairGroup, at most kRowBlock, kPairOutputs],
+// like `scratch` this thread's own.
 template <size_t kMatrices, class Store>
 HWY_INLINE void TeamMatMul(TeamMember member, const PackedMatrix* const (&matrices)[kMatrices],
                            const Activations& x, size_t rows, Precision precision,
                            MatMulScratch& scratch, float* HWY_RESTRICT block, const Store& store) {
-  size_t pairs = 0;
-  for (const PackedMatrix* w : matrices) pairs += CountPairs(*w);
-  ForBlocks(member, pairs, rows, [&](size_t pair, size_t r0, size_t count) HWY_ATTR {
+  struct Place {
+    const PackedMatrix* matrix;
+    size_t pair;    // of the matrix
+    size_t column;  // of its first output
+  };
+  const auto place_of = [&](size_t pair) HWY_ATTR {
     size_t column = 0;
     const PackedMatrix* const* next = matrices;
     for (; pair >= CountPairs(**next); ++next) {
       pair -= CountPairs(**next);
       column += (*next)->rows;
     }
-    const PackedMatrix& w = **next;
-    MatMulPair(PairOf(w, pair), x, r0, count, precision, scratch, block);
-    size_t panel = pair;
-    for (size_t p = 0; p < 2 && panel < w.panels(); ++p, panel += CountPairs(w)) {
-      const size_t first = panel * kPanelRows;
-      const size_t outputs = std::min(kPanelRows, w.rows - first);
-      for (size_t r = 0; r < count; ++r) {
-        store(r0 + r, column + first, block + r * kPairOutputs + p * kPanelRows, outputs);
-      }
-    }
-  });
+    return Place{*next, pair, column};
+  };
+  size_t pairs = 0;
+  for (const PackedMatrix* w : matrices) pairs += CountPairs(*w);
+  ForBlocks(member, pairs, rows, kPairGroup,
+            [&](size_t first, size_t count, size_t r0, size_t n) HWY_ATTR {
+              PanelPair group[kPairGroup];
+              for (size_t i = 0; i < count; ++i) {
+                const Place place = place_of(first + i);
+                group[i] = PairOf(*place.matrix, place.pair);
+              }
+              MatMulGroup(std::span(group, count), x, r0, n, precision, scratch, block);
+              for (size_t i = 0; i < count; ++i) {
+                const Place place = place_of(first + i);
+                const PackedMatrix& w = *place.matrix;
+                const float* c = block + i * n * kPairOutputs;
+                size_t panel = place.pair;
+                for (size_t p = 0; p < 2 && panel < w.panels(); ++p, panel += CountPairs(w)) {
+                  const size_t output = panel * kPanelRows;
+                  const size_t outputs = std::min(kPanelRows, w.rows - output);
+                  for (size_t r = 0; r < n; ++r) {
+                    store(r0 + r, place.column + output, c + r * kPairOutputs + p * kPanelRows,
+                          outputs);
+                  }
+                }
+              }
+            });
 }
 
 }  // namespace HWY_NAMESPACE

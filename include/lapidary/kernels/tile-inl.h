@@ -83,6 +83,7 @@ struct PanelRef {
 
 // Two panels of matrices of the same format and width, which are multiplied together.
 struct PanelPair {
+  PanelPair() = default;
   PanelPair(PanelRef a, PanelRef b)
       : format(a.matrix.format),
         cols(a.matrix.cols),
@@ -97,12 +98,21 @@ struct PanelPair {
     }
   }
 
-  Format format;
-  size_t cols;
-  const uint8_t* units[2];
-  const uint8_t* lows[2];  // slabs of low bits
+  Format format = Format::kF32;
+  size_t cols = 0;
+  const uint8_t* units[2] = {};
+  const uint8_t* lows[2] = {};  // slabs of low bits
   ptrdiff_t units_ahead[2] = {kPrefetchBytes, kPrefetchBytes};
   ptrdiff_t lows_ahead[2] = {kPrefetchBytes, kPrefetchBytes};
+};
+
+// A tile column of unpacked weights: inputs [k0, k0 + inputs) of kTileOutputs outputs.
+struct TileColumn {
+  const uint8_t* HWY_RESTRICT codes;  // [inputs / 4, 2 vectors of quads]
+  const float* HWY_RESTRICT scales;   // [groups, kTileOutputs]
+  const float* HWY_RESTRICT mins;     // [groups, kTileOutputs]
+  size_t k0, inputs;
+  int32_t zero;
 };
 
 // The panels of a pair should lie far from each other, and the pairs that a thread takes one after

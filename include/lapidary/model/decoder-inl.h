@@ -162,7 +162,7 @@ class Decoder {
   struct ThreadScratch {
     MatMulScratch matmul;
     AttentionScratch attention;
-    HWY_ALIGN float block[2][kRowBlock * kPairOutputs];
+    HWY_ALIGN float block[kPairGroup * kRowBlock * kPairOutputs];
     HWY_ALIGN float page[kQueryTile * kHeadDim];
     HWY_ALIGN float heads[kQueryTile * kHeadDim];
     HWY_ALIGN float row[kWidth];
@@ -430,30 +430,35 @@ class Decoder {
     // Panels of the two matrices lie far from each other, as the pairs of a matmul should; matrices
     // of different formats cannot be paired.
     const bool alike = w.gate.format == w.up.format;
-    ForBlocks(Member(thread), w.gate.panels() / 2, rows_.size(),
-              [&](size_t pair, size_t r0, size_t rows) HWY_ATTR {
-                const PanelRef gates[] = {{w.gate, 2 * pair}, {w.gate, 2 * pair + 1}};
-                const PanelRef ups[] = {{w.up, 2 * pair}, {w.up, 2 * pair + 1}};
-                const PanelPair pairs[] = {{gates[0], alike ? ups[0] : gates[1]},
-                                           {alike ? gates[1] : ups[0], ups[1]}};
-                for (size_t p = 0; p < 2; ++p) {
-                  MatMulPair(pairs[p], normed_, r0, rows, precision_, scratch.matmul,
-                             scratch.block[p]);
+    ForBlocks(Member(thread), w.gate.panels() / 2, rows_.size(), kPairGroup / 2,
+              [&](size_t first, size_t count, size_t r0, size_t rows) HWY_ATTR {
+                PanelPair group[kPairGroup];
+                for (size_t i = 0; i < count; ++i) {
+                  const size_t panel = 2 * (first + i);
+                  const PanelRef gates[] = {{w.gate, panel}, {w.gate, panel + 1}};
+                  const PanelRef ups[] = {{w.up, panel}, {w.up, panel + 1}};
+                  group[2 * i] = {gates[0], alike ? ups[0] : gates[1]};
+                  group[2 * i + 1] = {alike ? gates[1] : ups[0], ups[1]};
                 }
-                for (size_t r = 0; r < rows; ++r) {
-                  HWY_ALIGN float gated[kPairOutputs];
-                  const float* const blocks[] = {scratch.block[0] + r * kPairOutputs,
-                                                 scratch.block[1] + r * kPairOutputs};
-                  for (size_t p = 0; p < 2; ++p) {
-                    const float* gate = alike ? blocks[p] : blocks[0] + p * kPanelRows;
-                    const float* up = alike ? blocks[p] + kPanelRows : blocks[1] + p * kPanelRows;
-                    for (size_t i = 0; i < kPanelRows; i += kLanes) {
-                      hn::Store(GeluTimes(hn::Load(DF(), gate + i), hn::Load(DF(), up + i)), DF(),
-                                gated + p * kPanelRows + i);
+                MatMulGroup(std::span(group, 2 * count), normed_, r0, rows, precision_,
+                            scratch.matmul, scratch.block);
+                for (size_t i = 0; i < count; ++i) {
+                  const float* const blocks = scratch.block + 2 * i * rows * kPairOutputs;
+                  for (size_t r = 0; r < rows; ++r) {
+                    HWY_ALIGN float gated[kPairOutputs];
+                    const float* const pairs[] = {blocks + r * kPairOutputs,
+                                                  blocks + (rows + r) * kPairOutputs};
+                    for (size_t p = 0; p < 2; ++p) {
+                      const float* gate = alike ? pairs[p] : pairs[0] + p * kPanelRows;
+                      const float* up = alike ? pairs[p] + kPanelRows : pairs[1] + p * kPanelRows;
+                      for (size_t j = 0; j < kPanelRows; j += kLanes) {
+                        hn::Store(GeluTimes(hn::Load(DF(), gate + j), hn::Load(DF(), up + j)), DF(),
+                                  gated + p * kPanelRows + j);
+                      }
                     }
+                    StoreActivations(gated, (first + i) * kPairOutputs, kPairOutputs, forms,
+                                     precision_, gated_, r0 + r);
                   }
-                  StoreActivations(gated, pair * kPairOutputs, kPairOutputs, forms, precision_,
-                                   gated_, r0 + r);
                 }
               });
   }
@@ -480,8 +485,7 @@ class Decoder {
   void MatMul(size_t thread, const PackedMatrix* const (&matrices)[kMatrices], const Activations& x,
               size_t rows, Precision precision, const Store& store) {
     ThreadScratch& scratch = scratch_[thread];
-    TeamMatMul(Member(thread), matrices, x, rows, precision, scratch.matmul, scratch.block[0],
-               store);
+    TeamMatMul(Member(thread), matrices, x, rows, precision, scratch.matmul, scratch.block, store);
   }
 
   VisibleKeys Visible(size_t r, LayerKind kind) const {

@@ -144,7 +144,7 @@ class OutputHead {
  private:
   struct ThreadScratch {
     MatMulScratch matmul;
-    HWY_ALIGN float block[kRows * kPairOutputs];
+    HWY_ALIGN float block[kPairGroup * kRows * kPairOutputs];
   };
 
   // Two panels whose logits are computed for a row. They may be the same one.

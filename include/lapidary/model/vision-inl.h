@@ -104,7 +104,7 @@ class VisionEncoder {
   struct ThreadScratch {
     MatMulScratch matmul;
     AttentionScratch attention;
-    HWY_ALIGN float block[kRowBlock * kPairOutputs];
+    HWY_ALIGN float block[kPairGroup * kRowBlock * kPairOutputs];
     HWY_ALIGN float page[kQueryTile * kValueDim];
     HWY_ALIGN float heads[kQueryRows * kValueDim];
     HWY_ALIGN float row[std::max(kWidth, kPatchInputs)];
@@ -268,20 +268,28 @@ class VisionEncoder {
     ThreadScratch& scratch = scratch_[thread];
     const PackedMatrix& up = w.up.matrix;
     const size_t last = up.panels() - 1;
-    ForBlocks(Member(thread), (last + 2) / 2, kPatches,
-              [&](size_t pair, size_t r0, size_t rows) HWY_ATTR {
+    ForBlocks(Member(thread), (last + 2) / 2, kPatches, kPairGroup,
+              [&](size_t first, size_t items, size_t r0, size_t rows) HWY_ATTR {
                 const DF d;
-                const size_t column = pair * kPairOutputs;
-                const size_t count = std::min(kPairOutputs, up.rows - column);
-                MatMulPair({{up, 2 * pair}, {up, std::min(2 * pair + 1, last)}}, normed_, r0, rows,
-                           PrecisionFor(up), scratch.matmul, scratch.block);
-                for (size_t r = 0; r < rows; ++r) {
-                  float* HWY_RESTRICT c = scratch.block + r * kPairOutputs;
-                  for (size_t i = 0; i < count; i += kLanes) {
-                    const VF bias = hn::LoadN(d, w.up.bias + column + i, count - i);
-                    hn::Store(Gelu(hn::Add(hn::Load(d, c + i), bias)), d, c + i);
+                PanelPair group[kPairGroup];
+                for (size_t i = 0; i < items; ++i) {
+                  const size_t panel = 2 * (first + i);
+                  group[i] = {{up, panel}, {up, std::min(panel + 1, last)}};
+                }
+                MatMulGroup(std::span(group, items), normed_, r0, rows, PrecisionFor(up),
+                            scratch.matmul, scratch.block);
+                for (size_t i = 0; i < items; ++i) {
+                  const size_t column = (first + i) * kPairOutputs;
+                  const size_t count = std::min(kPairOutputs, up.rows - column);
+                  for (size_t r = 0; r < rows; ++r) {
+                    float* HWY_RESTRICT c = scratch.block + (i * rows + r) * kPairOutputs;
+                    for (size_t j = 0; j < count; j += kLanes) {
+                      const VF bias = hn::LoadN(d, w.up.bias + column + j, count - j);
+                      hn::Store(Gelu(hn::Add(hn::Load(d, c + j), bias)), d, c + j);
+                    }
+                    StoreActivations(c, column, count, forms, PrecisionFor(w.down.matrix), hidden_,
+                                     r0 + r);
                   }
-                  StoreActivations(c, column, count, forms, Precision::kExact, hidden_, r0 + r);
                 }
               });
   }

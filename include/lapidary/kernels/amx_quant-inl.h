@@ -1,0 +1,96 @@
+// Quantised weights times 16-bit activations in AMX registers: the integers of a group are summed
+// in a tile, 16 rows by 16 outputs, and then scaled by vectors as these scale their own sums. The
+// results are the same to the bit.
+#if defined(LAPIDARY_KERNELS_AMX_QUANT_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef LAPIDARY_KERNELS_AMX_QUANT_INL_H_
+#undef LAPIDARY_KERNELS_AMX_QUANT_INL_H_
+#else
+#define LAPIDARY_KERNELS_AMX_QUANT_INL_H_
+#endif
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
+#include "lapidary/kernels/amx-inl.h"
+#include "lapidary/kernels/group_dot-inl.h"
+#include "lapidary/kernels/quantize-inl.h"
+#include "lapidary/kernels/simd-inl.h"
+#include "lapidary/kernels/tile-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace lapidary {
+namespace HWY_NAMESPACE {
+namespace amx {
+
+// kTileRows rows times vector v of a tile column, the codes signed: rows from `skip` on are added
+// to c[kTileRows][16] (or stored, if k0 is 0); rows of c are kPairOutputs apart.
+template <matmul::GroupTraits kTraits>
+HWY_NOINLINE void QuantTile(const TileColumn& w, size_t v, const Activations& x, size_t row,
+                            size_t skip, float* HWY_RESTRICT c) {
+  static_assert(kTraits.form == kFormPlanes);
+  constexpr size_t kGroup = kTraits.group;
+  const DF d;
+  const DI32 di;
+  const uint8_t* HWY_RESTRICT codes = w.codes + v * kVectorBytes;
+  const float* HWY_RESTRICT scales = w.scales + v * kLanes;
+  const float* HWY_RESTRICT mins = w.mins + v * kLanes;
+  HWY_ALIGN int32_t sums[2][kTileRows * kOutputs];
+  VF acc[kTileRows];
+  HWY_UNROLL(16) for (size_t r = 0; r < kTileRows; ++r) {
+    acc[r] = w.k0 == 0 ? hn::Zero(d) : hn::Load(d, c + r * kPairOutputs);
+  }
+  for (size_t k = w.k0; k < w.k0 + w.inputs; k += kGroup) {
+    const size_t at = row * x.stride + k;
+    Load<kB>(codes, 2 * kVectorBytes);
+    Load<kA>(x.bytes + at, x.stride);
+    Zero<0>();
+    MultiplyBytes<0, kA, kB>();
+    Load<kA + 1>(x.low + at, x.stride);
+    Zero<2>();
+    MultiplyBytes<2, kA + 1, kB>();
+    Store<0>(sums[0], kTileBytes);
+    Store<2>(sums[1], kTileBytes);
+    const VF scale = hn::Load(d, scales);
+    const float* x_scales = x.scales + row * x.groups() + k / kActivationGroup;
+    HWY_UNROLL(16) for (size_t r = 0; r < kTileRows; ++r) {
+      const VI32 high = hn::ShiftLeft<8>(hn::Load(di, sums[0] + r * kOutputs));
+      const VI32 sum = hn::Add(high, hn::Load(di, sums[1] + r * kOutputs));
+      const float x_scale = x_scales[r * x.groups()];
+      acc[r] = hn::MulAdd(hn::ConvertTo(d, sum), hn::Mul(scale, hn::Set(d, x_scale)), acc[r]);
+      if constexpr (kTraits.has_min) {
+        const int32_t* x_sums = x.sums + (row + r) * x.sum_groups() + k / kSumGroup;
+        const int32_t x_sum = kGroup == 32 ? x_sums[0] + x_sums[1] : x_sums[0];
+        const float scaled_sum = x_scale * static_cast<float>(x_sum);
+        acc[r] = hn::NegMulAdd(hn::Load(d, mins), hn::Set(d, scaled_sum), acc[r]);
+      }
+    }
+    codes += kGroup / 4 * 2 * kVectorBytes;
+    scales += kTileOutputs;
+    mins += kTileOutputs;
+  }
+  HWY_UNROLL(16) for (size_t r = 0; r < kTileRows; ++r) {
+    if (r >= skip) hn::Store(acc[r], d, c + r * kPairOutputs);
+  }
+}
+
+// `rows` >= kTileRows rows times a tile column. What is left of whole tiles makes one with rows
+// that are done already.
+template <matmul::GroupTraits kTraits>
+HWY_INLINE void QuantColumn(Unit& unit, const TileColumn& w, const Activations& x, size_t row,
+                            size_t rows, float* HWY_RESTRICT c) {
+  unit.Shape(2 * kTileRows, kTraits.group);
+  for (size_t next = 0; next < rows; next += kTileRows) {
+    const size_t r = std::min(next, rows - kTileRows);
+    for (size_t v = 0; v < 2; ++v) {
+      QuantTile<kTraits>(w, v, x, row + r, next - r, c + r * kPairOutputs + v * kLanes);
+    }
+  }
+}
+
+}  // namespace amx
+}  // namespace HWY_NAMESPACE
+}  // namespace lapidary
+HWY_AFTER_NAMESPACE();
+
+#endif  // include guard
