@@ -6,7 +6,7 @@
 
 #include "examples/lapidary/machine.h"
 #include "lapidary/base/highway-inl.h"
-#include "lapidary/kernels/quantize-inl.h"
+#include "lapidary/kernels/amx-inl.h"
 #include "lapidary/kernels/simd-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -37,8 +37,25 @@ HWY_INLINE void Repeat(V zero, const Step& step) {
   benchmark::DoNotOptimize(lanes[0]);
 }
 
+// Products of whole tiles in AMX registers, four independent sums: operations.
+template <class Multiply>
+HWY_NOINLINE double TilesPeak(size_t depth, const Multiply& multiply) {
+  amx::Unit unit;
+  unit.Shape(2 * amx::kTileRows, amx::kTileBytes);
+  for (int n = 0; n < kSteps; ++n) multiply();
+  return 2.0 * 4 * kSteps * amx::kTileRows * amx::kOutputs * static_cast<double>(depth);
+}
+
 // Each returns the operations of one call.
 HWY_NOINLINE double BytesPeak() {
+  if (kMayHaveAmx && HasAmx()) {
+    return TilesPeak(amx::kTileBytes, [] {
+      amx::MultiplyBytes<0, amx::kA, amx::kB>();
+      amx::MultiplyBytes<1, amx::kA, amx::kB + 1>();
+      amx::MultiplyBytes<2, amx::kA + 1, amx::kB>();
+      amx::MultiplyBytes<3, amx::kA + 1, amx::kB + 1>();
+    });
+  }
   VU8 w = hn::Set(DU8(), uint8_t{3});
   auto a = hn::Set(DI8(), int8_t{-5});
   KeepInRegister(w);
@@ -80,6 +97,14 @@ HWY_NOINLINE double FloatPeak() {
 
 HWY_NOINLINE double BF16Peak() {
   if constexpr (!kHasBF16Dot) return FloatPeak();
+  if (kMayHaveAmx && HasAmx()) {
+    return TilesPeak(amx::kTileBytes / 2, [] {
+      amx::MultiplyBF16<0, amx::kA, amx::kB>();
+      amx::MultiplyBF16<1, amx::kA, amx::kB + 1>();
+      amx::MultiplyBF16<2, amx::kA + 1, amx::kB>();
+      amx::MultiplyBF16<3, amx::kA + 1, amx::kB + 1>();
+    });
+  }
   const auto w = hn::Set(DBF16(), hwy::BF16FromF32(1.5f));
   const auto a = hn::Set(DBF16(), hwy::BF16FromF32(-0.5f));
   VF unused = hn::Zero(DF());

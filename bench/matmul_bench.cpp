@@ -15,7 +15,7 @@
 #include "lapidary/base/buffer.h"
 #include "lapidary/base/result.h"
 #include "lapidary/config/models.h"
-#include "lapidary/kernels/matmul-inl.h"
+#include "lapidary/kernels/team_matmul-inl.h"
 #include "lapidary/weights/quant.h"
 
 namespace lapidary::bench {
@@ -88,10 +88,10 @@ Limit LimitOf(Format format, Precision precision) {
   }
 }
 
-// 128 rows, as a thread takes them through the panels; only so many panels that one measurement is
+// A block of rows, as a thread takes them through the panels; only so many panels that one measurement is
 // short, since a panel more takes as long as the last.
 void Prefill(benchmark::State& state, Format format, Precision precision, Shape shape) {
-  constexpr std::size_t kRows = 128;
+  constexpr std::size_t kRows = target::kRowBlock;
   const std::size_t rows = std::min<std::size_t>(shape.rows, 256);
   PackedMatrix w = {.format = format, .rows = rows, .cols = shape.cols, .data = nullptr};
   const AlignedBuffer weights = MakeWeights(w.bytes());

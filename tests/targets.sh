@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The tests of the kernels on other instruction sets than the one this machine is best at.
 #
-#   tests/targets.sh [sse2 ssse3 sse4 avx2 avx3 avx3_dl neon neon_bf16 ...]      default: all that can run
+#   tests/targets.sh [sse2 ssse3 sse4 avx2 avx3 avx3_dl avx3_zen4 avx3_spr neon neon_bf16 ...]      default: all that can run
 #
 # The NEON ones run under qemu-user, with a cross compiler and Debian's arm64 libraries in build/targets; they need
 # Debian and root (or the packages g++-aarch64-linux-gnu and qemu-user). Run tests/run.sh first: it sets up the rest.
@@ -50,6 +50,8 @@ run() {
 if [ $# -eq 0 ]; then
   set -- sse2 ssse3 sse4 avx2 neon neon_bf16
   ! grep -q avx512_vnni /proc/cpuinfo || set -- "$@" avx3 avx3_dl
+  ! grep -q avx512_bf16 /proc/cpuinfo || set -- "$@" avx3_zen4
+  ! grep -q avx512_fp16 /proc/cpuinfo || set -- "$@" avx3_spr
 fi
 for name in "$@"; do
   case $name in
@@ -59,8 +61,10 @@ for name in "$@"; do
     avx2) run avx2 g++ "$highway" -march=haswell -maes -mpclmul ;;
     avx3) run avx3 g++ "$highway" -march=skylake-avx512 ;;
     avx3_dl) run avx3_dl g++ "$highway" -march=icelake-server -mtune=generic ;;
+    avx3_zen4) run avx3_zen4 g++ "$highway" -march=icelake-server -mtune=generic -mavx512bf16 ;;
+    avx3_spr) run avx3_spr g++ "$highway" -march=sapphirerapids -mtune=generic ;;
     neon) setup_arm && run neon aarch64-linux-gnu-g++ "$arm" -march=armv8-a+crypto ;;
     neon_bf16) setup_arm && run neon_bf16 aarch64-linux-gnu-g++ "$arm" -march=armv8.6-a+crypto+bf16+i8mm ;;
-    *) echo "targets.sh: expected sse2, ssse3, sse4, avx2, avx3, avx3_dl, neon or neon_bf16, found $name" >&2; exit 2 ;;
+    *) echo "targets.sh: expected sse2, ssse3, sse4, avx2, avx3, avx3_dl, avx3_zen4, avx3_spr, neon or neon_bf16, found $name" >&2; exit 2 ;;
   esac
 done

@@ -13,7 +13,7 @@ writes them (--logits DIR): then mean KL(reference || engine) and top-1 agreemen
 first FILE. --openvino DIR is a model folder exported by `optimum-cli export openvino`; OpenVINO GenAI
 is installed from its binary package and times that folder in the same rounds.
 
-Needs python3 with venv, a C++ compiler and CMake; build/release/examples/lapidary must be built.
+Needs python3 with venv, a C++ compiler (clang where the CPU has AMX) and CMake; build/release/examples/lapidary must be built.
 """
 
 import argparse
@@ -22,6 +22,7 @@ import json
 import os
 import pathlib
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -47,10 +48,25 @@ def environment(folder, marker, install):
     return python
 
 
+def compilers():
+    """Variables for a compiler that builds llama.cpp's AMX kernels well, if this CPU has AMX.
+
+    g++ 12 tells itself that LDTILECFG reads 8 bytes (amxtileintrin.h), leaves out the stores of the
+    other 56, and the first tile load is an illegal instruction. clang has no such fault.
+    """
+    if "amx_int8" not in pathlib.Path("/proc/cpuinfo").read_text():
+        return {}
+    for version in ("", *(f"-{n}" for n in range(22, 15, -1))):
+        if shutil.which(f"clang++{version}"):
+            return {"CC": f"clang{version}", "CXX": f"clang++{version}"}
+    sys.exit("compare.py: this CPU has AMX, and g++ 12 miscompiles llama.cpp's kernels for it: "
+             "install clang 16 or newer")
+
+
 def install_llama_cpp(pip):
     subprocess.run(
         [*pip, "--no-binary", "llama-cpp-python", f"llama-cpp-python=={LLAMA_CPP_PYTHON}", "numpy"],
-        check=True, env={**os.environ, "CMAKE_ARGS": NATIVE_FLAGS})
+        check=True, env={**os.environ, **compilers(), "CMAKE_ARGS": NATIVE_FLAGS})
 
 
 def output_of(command):
