@@ -88,8 +88,8 @@ Limit LimitOf(Format format, Precision precision) {
   }
 }
 
-// A block of rows, as a thread takes them through the panels; only so many panels that one measurement is
-// short, since a panel more takes as long as the last.
+// A block of rows, as a thread takes them through the panels; only so many panels that one
+// measurement is short, since a panel more takes as long as the last.
 void Prefill(benchmark::State& state, Format format, Precision precision, Shape shape) {
   constexpr std::size_t kRows = target::kRowBlock;
   const std::size_t rows = std::min<std::size_t>(shape.rows, 256);

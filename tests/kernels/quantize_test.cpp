@@ -49,12 +49,13 @@ int16_t Word(const Activations& x, size_t row, size_t i) {
 void CheckRow(std::span<const float> values, const Activations& x, size_t row, unsigned forms,
               Precision precision) {
   CAPTURE(values.size(), row, forms);
-  REQUIRE(x.stride % kActivationPadding == 0);
-  REQUIRE(x.stride >= values.size());
+  REQUIRE(x.inputs() % kActivationPadding == 0);
+  REQUIRE(x.inputs() >= values.size());
+  REQUIRE(x.stride >= x.inputs());
   const QuantizedRow expected =
       QuantizeRow(values, precision == Precision::kFast ? 127.0f : 127.0f * 256 + 127);
   size_t wrong = 0;
-  for (size_t i = 0; i < x.stride; ++i) {
+  for (size_t i = 0; i < x.inputs(); ++i) {
     const float value = i < values.size() ? values[i] : 0.0f;
     const int integer = i < expected.integers.size() ? expected.integers[i] : 0;
     const size_t at = row * x.stride + i;

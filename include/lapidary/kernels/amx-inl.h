@@ -110,6 +110,11 @@ template <int kTile>
 HWY_INLINE void Load([[maybe_unused]] const void* p, [[maybe_unused]] size_t stride) {
   LAPIDARY_AMX("tileloadd (%1,%2,1), %%tmm%c0" : : "i"(kTile), "r"(p), "r"(stride) : "memory");
 }
+// The same, of what should not stay in the first-level cache.
+template <int kTile>
+HWY_INLINE void LoadOnce([[maybe_unused]] const void* p, [[maybe_unused]] size_t stride) {
+  LAPIDARY_AMX("tileloaddt1 (%1,%2,1), %%tmm%c0" : : "i"(kTile), "r"(p), "r"(stride) : "memory");
+}
 template <int kTile>
 HWY_INLINE void Store([[maybe_unused]] void* p, [[maybe_unused]] size_t stride) {
   LAPIDARY_AMX("tilestored %%tmm%c0, (%1,%2,1)" : : "i"(kTile), "r"(p), "r"(stride) : "memory");

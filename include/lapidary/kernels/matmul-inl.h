@@ -226,9 +226,9 @@ HWY_NOINLINE void QuantPair(const PanelPair& panels, const Activations& x, size_
   constexpr QuantSpec kSpec = SpecOf(kFormat);
   constexpr GroupTraits kTraits = TraitsOf(kSpec, kPrecision);
   [[maybe_unused]] amx::Unit unit;
-  const size_t block = BlockLength(x.stride, kBlockInputs);
-  for (size_t k0 = 0; k0 < x.stride; k0 += block) {
-    const size_t inputs = std::min(block, x.stride - k0);
+  const size_t block = BlockLength(x.inputs(), kBlockInputs);
+  for (size_t k0 = 0; k0 < x.inputs(); k0 += block) {
+    const size_t inputs = std::min(block, x.inputs() - k0);
     UnpackPair<kFormat, kAmx>(panels, k0, inputs, scratch);
     for (size_t t = 0; t < kTilesPerPair; ++t) {
       const TileColumn column = {scratch.codes[t], scratch.scales[t], scratch.mins[t], k0,
