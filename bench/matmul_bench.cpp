@@ -88,6 +88,18 @@ Limit LimitOf(Format format, Precision precision) {
   }
 }
 
+// Rows of activations times all pairs of panels, as a thread multiplies them.
+void MultiplyAll(const PackedMatrix& w, const Input& input, std::size_t rows, Precision precision,
+                 target::MatMulScratch& room, float* c) {
+  for (std::size_t pair = 0; pair < target::CountPairs(w); pair += target::kPairGroup) {
+    target::PanelPair group[target::kPairGroup];
+    const std::size_t count = std::min(target::kPairGroup, target::CountPairs(w) - pair);
+    for (std::size_t i = 0; i < count; ++i) group[i] = target::PairOf(w, pair + i);
+    target::MatMulGroup(std::span(group, count), input.x, 0, rows, precision, room, c);
+    benchmark::DoNotOptimize(c[0]);
+  }
+}
+
 // A block of rows, as a thread takes them through the panels; only so many panels that one
 // measurement is short, since a panel more takes as long as the last.
 void Prefill(benchmark::State& state, Format format, Precision precision, Shape shape) {
@@ -105,15 +117,7 @@ void Prefill(benchmark::State& state, Format format, Precision precision, Shape 
           .value();
   auto* c = reinterpret_cast<float*>(const_cast<std::uint8_t*>(out.data()));
   auto& room = *reinterpret_cast<target::MatMulScratch*>(const_cast<std::uint8_t*>(scratch.data()));
-  for (auto _ : state) {
-    for (std::size_t pair = 0; pair < target::CountPairs(w); pair += target::kPairGroup) {
-      target::PanelPair group[target::kPairGroup];
-      const std::size_t count = std::min(target::kPairGroup, target::CountPairs(w) - pair);
-      for (std::size_t i = 0; i < count; ++i) group[i] = target::PairOf(w, pair + i);
-      target::MatMulGroup(std::span(group, count), input.x, 0, kRows, precision, room, c);
-      benchmark::DoNotOptimize(c[0]);
-    }
-  }
+  for (auto _ : state) MultiplyAll(w, input, kRows, precision, room, c);
   Report(state, 2.0 * static_cast<double>(rows * shape.cols * kRows),
          static_cast<double>(w.bytes()), LimitOf(format, precision));
 }
@@ -128,21 +132,20 @@ void DecodeWith(benchmark::State& state, Format format, Shape shape, Cols cols) 
   const std::size_t copies = std::max<std::size_t>(1, kBytes / w.bytes());
   const AlignedBuffer weights = MakeWeights(copies * w.bytes());
   const Input input(1, shape.cols, format, Precision::kExact);
-  HWY_ALIGN float c[target::kPairOutputs];
+  HWY_ALIGN float c[target::kPairGroup * target::kPairOutputs];
   const AlignedBuffer scratch =
       AlignedBuffer::Allocate(sizeof(target::MatMulScratch), "scratch").value();
   auto& room = *reinterpret_cast<target::MatMulScratch*>(const_cast<std::uint8_t*>(scratch.data()));
   std::size_t copy = 0;
   for (auto _ : state) {
     w.data = weights.data() + copy++ % copies * w.bytes();
-    for (std::size_t pair = 0; pair < target::CountPairs(w); ++pair) {
-      if constexpr (std::is_same_v<Cols, std::size_t>) {
-        const target::PanelPair panels = target::PairOf(w, pair);
-        target::MatMulGroup(std::span(&panels, 1), input.x, 0, 1, Precision::kExact, room, c);
-      } else {
+    if constexpr (std::is_same_v<Cols, std::size_t>) {
+      MultiplyAll(w, input, 1, Precision::kExact, room, c);
+    } else {
+      for (std::size_t pair = 0; pair < target::CountPairs(w); ++pair) {
         target::matmul::QuantRows<Format::kQ4_0, 1>(target::PairOf(w, pair), cols, input.x, 0, c);
+        benchmark::DoNotOptimize(c[0]);
       }
-      benchmark::DoNotOptimize(c[0]);
     }
   }
   Report(state, 2.0 * static_cast<double>(w.rows * w.cols), static_cast<double>(w.bytes()),

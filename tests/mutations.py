@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Builds known mistakes of Gemma 3 implementations into a copy of the headers, one at a time, and
 checks that the test that guards against each of them fails. (Some are of a kernel that only CPUs
-with AVX-512 run.)
+with AVX-512 run, some of one that only those with AMX run.)
 
     tests/mutations.py [--build build/release] [WORD ...]      only mistakes whose name has a WORD
 
@@ -25,7 +25,11 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 DECODER = "model/decoder-inl.h"
 ATTENTION = "kernels/attention-inl.h"
 NORM = "kernels/norm-inl.h"
+MATMUL = "kernels/matmul-inl.h"
+PAIRS = "kernels/pair_tile-inl.h"
 FLOATS = "float weights"
+PRODUCTS = "products equal the scalar twin's*"
+AMX = "AMX and vectors agree to the bit*"
 PICTURES = "prompts with pictures give the logits of transformers"
 
 # name, header, what is replaced (occurs once), what stands there instead, test file, test case
@@ -148,6 +152,27 @@ MUTATIONS = [
     ("an embedding of more rows moves the rows behind it", "weights/import.h",
      "if (padded && out.source_rows > out.rows) {", "if (false) {",
      "weights/import_test.cpp", "an embedding without the rows behind the text is filled up"),
+    ("AMX: rows of the last tile are added twice", "kernels/amx_quant-inl.h",
+     "row + r, next - r, c +", "row + r, 0, c +",
+     "kernels/matmul_test.cpp", AMX),
+    ("AMX: codes keep the zero of their format", MATMUL,
+     "if constexpr (kSigned && kSpec.zero != 0) {", "if constexpr (false && kSpec.zero != 0) {",
+     "kernels/matmul_test.cpp", AMX),
+    ("AMX: even inputs stand for odd ones", PAIRS,
+     "hn::MulAdd(values[2 * i + 1], scale, start)", "hn::MulAdd(values[2 * i], scale, start)",
+     "kernels/matmul_test.cpp", PRODUCTS),
+    ("AMX: what bf16 lost of an activation is not added", PAIRS,
+     "x[term] + 2 * i;", "x[0] + 2 * i;",
+     "kernels/matmul_test.cpp", PRODUCTS),
+    ("AMX: inputs that fill no step are left out", PAIRS,
+     "if (rest != 0) multiply(", "if (false) multiply(",
+     "kernels/matmul_test.cpp", PRODUCTS),
+    ("AMX: a format beside bf16 is taken for bf16", MATMUL,
+     "while (i + count < group.size() && in_bf16(i + count)) ++count;", "count = group.size() - i;",
+     "kernels/matmul_test.cpp", "a team computes every output*"),
+    ("AMX: steps over values begin where the first visible key is", ATTENTION,
+     "first / (2 * kBlockKeys) * 2;", "first / kBlockKeys;",
+     "kernels/attention_test.cpp", "attention equals a softmax in double*"),
 ]
 
 

@@ -49,20 +49,21 @@ unsigned FormOf(Format format, Precision precision, Unit unit) {
   return unit == Unit::kBest ? FormFor(format, precision) : VectorFormFor(format, precision);
 }
 
-// Rows of activations, as floats and in the form that a format wants.
+// Rows of activations, as floats and in some forms: by default the one that a format wants.
 struct Input {
-  Input(std::vector<std::vector<float>> rows, Format format, Precision precision,
-        Unit unit = Unit::kBest)
+  Input(std::vector<std::vector<float>> rows, unsigned forms, Precision precision)
       : values(std::move(rows)),
         memory(*AlignedBuffer::Allocate(ActivationBytes(values.size(), values[0].size()),
                                         "activations")),
         x(BindActivations(memory.data(), values.size(), values[0].size())) {
     std::memset(memory.data(), 0x5A, memory.size());
     for (size_t r = 0; r < values.size(); ++r) {
-      StoreActivations(values[r].data(), 0, values[r].size(), FormOf(format, precision, unit),
-                       precision, x, r);
+      StoreActivations(values[r].data(), 0, values[r].size(), forms, precision, x, r);
     }
   }
+  Input(std::vector<std::vector<float>> rows, Format format, Precision precision,
+        Unit unit = Unit::kBest)
+      : Input(std::move(rows), FormOf(format, precision, unit), precision) {}
   std::vector<std::vector<float>> values;
   AlignedBuffer memory;
   Activations x;
@@ -212,40 +213,55 @@ TEST_CASE("AMX and vectors agree to the bit in kExact") {
 }
 
 // One after the other, the members of a team do what its threads do side by side.
+// The formats differ, so that their neighbours in a group want other forms of the activations.
 TEST_CASE("a team computes every output of several matrices once, in all blocks of rows") {
   std::mt19937 random(8);
-  constexpr size_t kCols = 96, kRows = kRowBlock + 9, kTeam = 3;
-  const Packed first = Packed::Random(Format::kQ4_0, 37, kCols, random);
-  const Packed second = Packed::Random(Format::kQ4_0, 80, kCols, random);
-  const PackedMatrix* const matrices[] = {&first.matrix, &second.matrix};
-  const Input all(RandomRows(kRows, kCols, random), Format::kQ4_0, Precision::kFast);
-  const size_t outputs = first.matrix.rows + second.matrix.rows;
-  std::vector<float> found(kRows * outputs);
-  std::vector<int> times(found.size());
-  const auto scratch = std::make_unique<MatMulScratch>();
-  const AlignedBuffer block =
-      *AlignedBuffer::Allocate(kPairGroup * kRowBlock * kPairOutputs * sizeof(float), "a block");
-  auto* c = reinterpret_cast<float*>(const_cast<uint8_t*>(block.data()));
-  for (size_t thread = 0; thread < kTeam; ++thread) {
-    TeamMatMul({thread, kTeam}, matrices, all.x, kRows, Precision::kFast, *scratch, c,
-               [&](size_t row, size_t column, const float* values, size_t count) {
-                 for (size_t i = 0; i < count; ++i) {
-                   found[row * outputs + column + i] = values[i];
-                   ++times[row * outputs + column + i];
-                 }
-               });
-  }
-  CHECK(std::all_of(times.begin(), times.end(), [](int n) { return n == 1; }));
-  size_t wrong = 0;
-  for (size_t m = 0, column = 0; m < 2; column += matrices[m++]->rows) {
-    const PackedMatrix& w = *matrices[m];
-    const std::vector<float> expected = Multiply(w, all.x, 0, kRows, Precision::kFast);
-    for (size_t r = 0; r < kRows; ++r) {
-      wrong += std::memcmp(found.data() + r * outputs + column, expected.data() + r * w.rows,
-                           w.rows * sizeof(float)) != 0;
+  constexpr size_t kCols = 96, kRows = kRowBlock + 9, kTeam = 3, kMatrices = 4;
+  const Packed packed[kMatrices] = {
+      Packed::Random(Format::kQ4_0, 37, kCols, random),
+      Packed::Random(Format::kF32, 50, kCols, random),
+      Packed::Random(Format::kQ8_0, 80, kCols, random),
+      Packed::Random(Format::kBF16, 33, kCols, random),
+  };
+  for (const Precision precision : kPrecisions) {
+    const PackedMatrix* matrices[kMatrices];
+    unsigned forms = 0;
+    size_t outputs = 0;
+    for (size_t m = 0; m < kMatrices; ++m) {
+      matrices[m] = &packed[m].matrix;
+      forms |= FormFor(matrices[m]->format, precision);
+      outputs += matrices[m]->rows;
     }
+    const Input all(RandomRows(kRows, kCols, random), forms, precision);
+    std::vector<float> found(kRows * outputs);
+    std::vector<int> times(found.size());
+    const auto scratch = std::make_unique<MatMulScratch>();
+    const AlignedBuffer block =
+        *AlignedBuffer::Allocate(kPairGroup * kRowBlock * kPairOutputs * sizeof(float), "a block");
+    auto* c = reinterpret_cast<float*>(const_cast<uint8_t*>(block.data()));
+    const PackedMatrix* const(&side_by_side)[kMatrices] = matrices;
+    for (size_t thread = 0; thread < kTeam; ++thread) {
+      TeamMatMul({thread, kTeam}, side_by_side, all.x, kRows, precision, *scratch, c,
+                 [&](size_t row, size_t column, const float* values, size_t count) {
+                   for (size_t i = 0; i < count; ++i) {
+                     found[row * outputs + column + i] = values[i];
+                     ++times[row * outputs + column + i];
+                   }
+                 });
+    }
+    CHECK(std::all_of(times.begin(), times.end(), [](int n) { return n == 1; }));
+    size_t wrong = 0;
+    for (size_t m = 0, column = 0; m < kMatrices; column += matrices[m++]->rows) {
+      const PackedMatrix& w = *matrices[m];
+      const std::vector<float> expected = Multiply(w, all.x, 0, kRows, precision);
+      for (size_t r = 0; r < kRows; ++r) {
+        wrong += std::memcmp(found.data() + r * outputs + column, expected.data() + r * w.rows,
+                             w.rows * sizeof(float)) != 0;
+      }
+    }
+    CAPTURE(precision == Precision::kFast);
+    CHECK(wrong == 0);
   }
-  CHECK(wrong == 0);
 }
 
 // Blocks with every code and every scale byte at one end of its range, f16 scales 1 (minima 0.5).

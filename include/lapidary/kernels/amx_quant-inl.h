@@ -52,18 +52,13 @@ HWY_NOINLINE void QuantTile(const TileColumn& w, size_t v, const Activations& x,
     Store<0>(sums[0], kTileBytes);
     Store<2>(sums[1], kTileBytes);
     const VF scale = hn::Load(d, scales);
-    const float* x_scales = x.scales + row * x.groups() + k / kActivationGroup;
     HWY_UNROLL(16) for (size_t r = 0; r < kTileRows; ++r) {
       const VI32 high = hn::ShiftLeft<8>(hn::Load(di, sums[0] + r * kOutputs));
-      const VI32 sum = hn::Add(high, hn::Load(di, sums[1] + r * kOutputs));
-      const float x_scale = x_scales[r * x.groups()];
-      acc[r] = hn::MulAdd(hn::ConvertTo(d, sum), hn::Mul(scale, hn::Set(d, x_scale)), acc[r]);
-      if constexpr (kTraits.has_min) {
-        const int32_t* x_sums = x.sums + (row + r) * x.sum_groups() + k / kSumGroup;
-        const int32_t x_sum = kGroup == 32 ? x_sums[0] + x_sums[1] : x_sums[0];
-        const float scaled_sum = x_scale * static_cast<float>(x_sum);
-        acc[r] = hn::NegMulAdd(hn::Load(d, mins), hn::Set(d, scaled_sum), acc[r]);
-      }
+      matmul::AddScaled<kTraits>(
+          hn::Add(high, hn::Load(di, sums[1] + r * kOutputs)), scale,
+          [&]() LAPIDARY_INLINE_LAMBDA { return hn::Load(DF(), mins); },
+          x.scales[(row + r) * x.groups() + k / kActivationGroup],
+          matmul::GroupSum<kTraits>(x, row + r, k), acc[r]);
     }
     codes += kGroup / 4 * 2 * kVectorBytes;
     scales += kTileOutputs;

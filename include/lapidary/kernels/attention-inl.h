@@ -212,7 +212,8 @@ HWY_NOINLINE void AttendPage(const PairInput* HWY_RESTRICT queries, size_t rows,
     return;
   }
   constexpr bool kScaled = kFormat == KvFormat::kInt8;
-  // Whole pairs of blocks, which are whole tiles; keys that no row sees get weights of 0.
+  // Whole pairs of blocks, because AMX sums 32 positions at a time: where its steps begin must not
+  // depend on the rows beside a row. Keys that no row sees get weights of 0.
   const size_t begin = first / (2 * kBlockKeys) * 2;
   const size_t end = last / (2 * kBlockKeys) * 2 + 2;
   [[maybe_unused]] amx::Unit unit;

@@ -164,17 +164,35 @@ HWY_INLINE void DotGroup(const Codes& codes, const Activations& x, size_t row, s
   }
 }
 
-// acc[r][v] += one group, scaled: scale * x_scale * (sum code x - zero sum x) - min * x_scale * sum
-// x. `scale(v)` and `min(v)` load those of the weights.
+// Sum of the integers of a row's group from input k on.
+template <GroupTraits kTraits>
+HWY_INLINE int32_t GroupSum(const Activations& x, size_t row, size_t k) {
+  const int32_t* sums = x.sums + row * x.sum_groups() + k / kSumGroup;
+  return kTraits.group == 32 ? sums[0] + sums[1] : sums[0];
+}
+
+// acc += one group, scaled: scale * x_scale * sum - min * x_scale * x_sum, where sum is that of
+// (code - zero) x. `min()` loads the minima of the weights.
+template <GroupTraits kTraits, class Min>
+HWY_INLINE void AddScaled(VI32 sum, VF scale, const Min& min, float x_scale, int32_t x_sum,
+                          VF& acc) {
+  const DF d;
+  acc = hn::MulAdd(hn::ConvertTo(d, sum), hn::Mul(scale, hn::Set(d, x_scale)), acc);
+  if constexpr (kTraits.has_min) {
+    const float scaled_sum = x_scale * static_cast<float>(x_sum);
+    acc = hn::NegMulAdd(min(), hn::Set(d, scaled_sum), acc);
+  }
+}
+
+// acc[r][v] += one group of kRows rows; see AddScaled. `scale(v)` and `min(v)` load those of the
+// weights.
 template <GroupTraits kTraits, size_t kRows, size_t kVecs, class Codes, class Scale, class Min>
 HWY_INLINE void AddGroup(const Codes& codes, const Scale& scale, const Min& min, int32_t zero,
                          const Activations& x, size_t row, size_t k, VF (&acc)[kRows][kVecs]) {
-  const DF d;
   VI32 sum[kRows][kVecs];
   int32_t x_sum[kRows];
   HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) {
-    const int32_t* sums = x.sums + (row + r) * x.sum_groups() + k / kSumGroup;
-    x_sum[r] = kTraits.group == 32 ? sums[0] + sums[1] : sums[0];
+    x_sum[r] = GroupSum<kTraits>(x, row + r, k);
     const VI32 start = hn::Set(DI32(), -zero * x_sum[r]);
     HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) sum[r][v] = start;
   }
@@ -183,12 +201,9 @@ HWY_INLINE void AddGroup(const Codes& codes, const Scale& scale, const Min& min,
     const VF w_scale = scale(v);
     HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) {
       const float x_scale = x.scales[(row + r) * x.groups() + k / kActivationGroup];
-      const VF joint = hn::Mul(w_scale, hn::Set(d, x_scale));
-      acc[r][v] = hn::MulAdd(hn::ConvertTo(d, sum[r][v]), joint, acc[r][v]);
-      if constexpr (kTraits.has_min) {
-        const float scaled_sum = x_scale * static_cast<float>(x_sum[r]);
-        acc[r][v] = hn::NegMulAdd(min(v), hn::Set(d, scaled_sum), acc[r][v]);
-      }
+      AddScaled<kTraits>(
+          sum[r][v], w_scale, [&]() LAPIDARY_INLINE_LAMBDA { return min(v); }, x_scale, x_sum[r],
+          acc[r][v]);
     }
   }
 }

@@ -79,15 +79,6 @@ struct PairColumn {
 
 namespace matmul {
 
-// Asks for what is unpacked after these unit and slabs: a step of few rows waits for memory there.
-template <Format kFormat>
-HWY_INLINE void PrefetchUnit(const uint8_t* unit, const uint8_t* low) {
-  constexpr QuantSpec kSpec = SpecOf(kFormat);
-  PrefetchBytes<kSpec.unit_bytes(), 2>(unit + kUnpackPrefetchBytes);
-  PrefetchBytes<kSpec.unit_inputs() / kSlabInputs * kSpec.low_slab_bytes(), 2>(
-      low + kUnpackPrefetchBytes);
-}
-
 // Unpacks inputs [k0, k0 + inputs) of the panels of a pair, whole units. Codes are unsigned, or
 // signed with the zero of their format subtracted.
 template <Format kFormat, bool kSigned>
@@ -106,7 +97,11 @@ HWY_NOINLINE void UnpackPair(const PanelPair& panels, size_t k0, size_t inputs,
       const uint8_t* low = panels.lows[p] + k0 / kSlabInputs * kSpec.low_slab_bytes();
       for (size_t u = 0; u < units; ++u) {
         const uint8_t* unit = panels.units[p] + (first_unit + u) * kSpec.unit_bytes();
-        if (v == 0) PrefetchUnit<kFormat>(unit, low);
+        if (v == 0) {  // a step of few rows waits for memory here
+          PrefetchBytes<kSpec.unit_bytes(), 2>(unit + kUnpackPrefetchBytes);
+          PrefetchBytes<kSpec.unit_inputs() / kSlabInputs * kSpec.low_slab_bytes(), 2>(
+              low + kUnpackPrefetchBytes);
+        }
         for (size_t g = 0; g < kSpec.unit_groups(); ++g) {
           hn::Store(LoadScales<kFormat>(unit, g, v), d, scales);
           scales += 2 * kLanes;
@@ -295,38 +290,27 @@ HWY_NOINLINE inline void RoundHalves(const PanelPair& panels, size_t k0, size_t 
   }
 }
 
-// The same of a quantised format: whole units of it.
-template <Format kFormat>
-HWY_NOINLINE void RoundCodes(const PanelPair& panels, size_t k0, size_t pairs,
-                             RoundedPair& rounded) {
-  constexpr QuantSpec kSpec = SpecOf(kFormat);
-  constexpr size_t kGroupsPerSlab = kSlabInputs / kSpec.group;
-  constexpr int kQuads = kSpec.group / 4;
+// Rounds to bf16 what UnpackPair made of `inputs` inputs of a quantised format.
+HWY_NOINLINE inline void RoundUnpacked(const QuantSpec& spec, const MatMulScratch& scratch,
+                                       size_t inputs, RoundedPair& rounded) {
   const DF d;
+  const size_t quads = static_cast<size_t>(spec.group) / 4;
+  const VF zero = hn::Set(d, static_cast<float>(-spec.zero));
   for (size_t vector = 0; vector < 2 * kPanelVectors; ++vector) {
-    const size_t p = vector / kPanelVectors;
-    const size_t v = vector % kPanelVectors;
-    const uint8_t* unit = panels.units[p] + k0 / kSpec.unit_inputs() * kSpec.unit_bytes();
-    const uint8_t* low = panels.lows[p] + k0 / kSlabInputs * kSpec.low_slab_bytes();
-    uint8_t* HWY_RESTRICT to = rounded[vector / 2] + vector % 2 * kVectorBytes;
-    for (size_t k = 0; k < 2 * pairs; k += kSpec.unit_inputs()) {
-      if (v == 0) PrefetchUnit<kFormat>(unit, low);
-      for (size_t s = 0; s < kSpec.unit_inputs() / kSlabInputs; ++s) {
-        const uint8_t* slab = unit + kSpec.slabs_offset() + s * kSpec.slab_bytes();
-        HWY_UNROLL(2) for (size_t g = 0; g < kGroupsPerSlab; ++g) {
-          const size_t group = s * kGroupsPerSlab + g;
-          const VF scale = LoadScales<kFormat>(unit, group, v);
-          VF start = hn::Mul(scale, hn::Set(d, static_cast<float>(-kSpec.zero)));
-          if constexpr (kSpec.has_min) start = hn::Sub(start, LoadMins<kFormat>(unit, group, v));
-          HWY_UNROLL(8) for (int q = 0; q < kQuads; ++q) {
-            const int quad = static_cast<int>(g) * kQuads + q;
-            RoundQuad(LoadCodes<kFormat>(slab, low, quad, v), scale, start, to);
-            to += 4 * kVectorBytes;
-          }
-        }
-        low += kSpec.low_slab_bytes();
+    const size_t t = vector / 2;
+    const size_t v = vector % 2;
+    const uint8_t* HWY_RESTRICT codes = scratch.codes[t] + v * kVectorBytes;
+    uint8_t* HWY_RESTRICT to = rounded[t] + v * kVectorBytes;
+    for (size_t g = 0; g < inputs / static_cast<size_t>(spec.group); ++g) {
+      const size_t at = (g * 2 + v) * kLanes;
+      const VF scale = hn::Load(d, scratch.scales[t] + at);
+      VF start = hn::Mul(scale, zero);
+      if (spec.has_min) start = hn::Sub(start, hn::Load(d, scratch.mins[t] + at));
+      for (size_t q = 0; q < quads; ++q) {
+        RoundQuad(hn::Load(DU8(), codes), scale, start, to);
+        codes += 2 * kVectorBytes;
+        to += 4 * kVectorBytes;
       }
-      unit += kSpec.unit_bytes();
     }
   }
 }
@@ -381,28 +365,31 @@ HWY_NOINLINE void BF16Group(std::span<const PanelPair> group,
                             MatMulScratch& scratch, float* HWY_RESTRICT c) {
   constexpr size_t kRows = 2 * amx::kTileRows;
   amx::Unit unit;
-  for (size_t k0 = 0; k0 < group[0].cols; k0 += kFloatBlockInputs) {
-    const size_t pairs = (std::min(kFloatBlockInputs, group[0].cols - k0) + 1) / 2;
+  const size_t cols = group[0].cols;
+  for (size_t k0 = 0; k0 < cols; k0 += kFloatBlockInputs) {
+    const size_t pairs = (std::min(kFloatBlockInputs, cols - k0) + 1) / 2;
     PairColumn columns[kPairGroup];
     for (size_t i = 0; i < group.size(); ++i) {
       WithFormat(group[i].format, [&]<Format kFormat>() HWY_ATTR {
-        constexpr bool kRounds = kFormat != Format::kBF16;
-        RoundedPair& rounded = scratch.rounded[i];
-        if constexpr (!SpecOf(kFormat).is_float()) {
-          RoundCodes<kFormat>(group[i], k0, pairs, rounded);
+        constexpr QuantSpec kSpec = SpecOf(kFormat);
+        if constexpr (!kSpec.is_float()) {
+          const size_t inputs = std::min(kFloatBlockInputs, PadActivations(cols) - k0);
+          UnpackPair<kFormat, false>(group[i], k0, inputs, scratch);
+          RoundUnpacked(kSpec, scratch, inputs, scratch.rounded[i]);
         } else if constexpr (kFormat == Format::kF16) {
-          RoundHalves(group[i], k0, pairs, rounded);
+          RoundHalves(group[i], k0, pairs, scratch.rounded[i]);
         }
-        columns[i] = ColumnOf<kFormat, kRounds>(group[i], k0, 0, rounded);
+        columns[i] =
+            ColumnOf<kFormat, kFormat != Format::kBF16>(group[i], k0, 0, scratch.rounded[i]);
       });
     }
     for (size_t r = 0; r < rows; r += kRows) {
+      const hwy::bfloat16_t* terms[kTerms];
+      for (size_t t = 0; t < kTerms; ++t) terms[t] = x[t] + r * stride + k0;
       for (size_t i = 0; i < group.size(); ++i) {
-        for (const hwy::bfloat16_t* const& term : x) {
-          amx::PairRows(unit, columns[i].vectors, columns[i].step, pairs, term + r * stride + k0,
-                        stride, std::min(rows - r, kRows), k0 != 0 || &term != x,
-                        c + (i * rows + r) * kPairOutputs, kPairOutputs);
-        }
+        amx::PairRows(unit, columns[i].vectors, columns[i].step, pairs, terms, stride,
+                      std::min(rows - r, kRows), k0 != 0, c + (i * rows + r) * kPairOutputs,
+                      kPairOutputs);
       }
     }
   }
@@ -458,23 +445,28 @@ template <bool kAmx = kMayHaveAmx>
 HWY_INLINE void MatMulGroup(std::span<const PanelPair> group, const Activations& x, size_t row0,
                             size_t rows, Precision precision, MatMulScratch& scratch,
                             float* HWY_RESTRICT c) {
-  if constexpr (kAmx) {
-    bool brain = HasAmx();
-    for (const PanelPair& panels : group) {
-      brain = brain && FormFor(panels.format, precision) == kFormBF16;
+  size_t count = 0;
+  for (size_t i = 0; i < group.size(); i += count, c += count * rows * kPairOutputs) {
+    count = 1;
+    if constexpr (kAmx) {
+      const auto in_bf16 = [&](size_t pair) {
+        return FormFor(group[pair].format, precision) == kFormBF16;
+      };
+      if (HasAmx() && in_bf16(i)) {
+        while (i + count < group.size() && in_bf16(i + count)) ++count;
+        const size_t at = row0 * x.stride;
+        const hwy::bfloat16_t* const terms[] = {x.bf16 + at, x.bf16_low + at};
+        const hwy::bfloat16_t* const rounded[] = {terms[0]};
+        const auto alike = group.subspan(i, count);
+        if (precision == Precision::kFast) {
+          matmul::BF16Group(alike, rounded, x.stride, rows, scratch, c);
+        } else {
+          matmul::BF16Group(alike, terms, x.stride, rows, scratch, c);
+        }
+        continue;
+      }
     }
-    if (brain) {
-      const size_t at = row0 * x.stride;
-      const hwy::bfloat16_t* const terms[] = {x.bf16 + at, x.bf16_low + at};
-      const hwy::bfloat16_t* const rounded[] = {terms[0]};
-      return precision == Precision::kFast
-                 ? matmul::BF16Group(group, rounded, x.stride, rows, scratch, c)
-                 : matmul::BF16Group(group, terms, x.stride, rows, scratch, c);
-    }
-  }
-  for (const PanelPair& panels : group) {
-    matmul::MatMulPair(panels, x, row0, rows, precision, scratch, c);
-    c += rows * kPairOutputs;
+    matmul::MatMulPair(group[i], x, row0, rows, precision, scratch, c);
   }
 }
 

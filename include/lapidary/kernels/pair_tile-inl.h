@@ -165,13 +165,13 @@ HWY_NOINLINE void PairTile(const uint8_t* const (&w)[kVecs], size_t step, size_t
 namespace amx {
 
 // PairTile of kRowTiles times 16 rows and kVecs vectors of outputs, in steps of as many pairs as
-// the tiles were shaped for, row_bytes / 4. The same rows meet other weights next: that weights
-// pass the first-level cache by is worth 12 to 15 % (eight pairs of panels, one core of Emerald
-// Rapids).
-template <size_t kRowTiles, size_t kVecs>
+// the tiles were shaped for, row_bytes / 4. Inputs are the sum of kTerms terms. The same rows meet
+// other weights next: that weights pass the first-level cache by is worth 12 to 15 % (eight pairs
+// of panels, one core of Emerald Rapids).
+template <size_t kRowTiles, size_t kVecs, size_t kTerms>
 HWY_NOINLINE void PairTile(const uint8_t* const (&w)[kVecs], size_t step, size_t pairs,
-                           size_t row_bytes, const hwy::bfloat16_t* HWY_RESTRICT x, size_t x_stride,
-                           bool add, float* HWY_RESTRICT c, size_t c_stride) {
+                           size_t row_bytes, const hwy::bfloat16_t* const (&x)[kTerms],
+                           size_t x_stride, bool add, float* HWY_RESTRICT c, size_t c_stride) {
   const size_t c_bytes = c_stride * sizeof(float);
   float* const c1 = c + kTileRows * c_stride;
   if (add) {
@@ -186,26 +186,24 @@ HWY_NOINLINE void PairTile(const uint8_t* const (&w)[kVecs], size_t step, size_t
     Zero<3>();
   }
   const size_t x_bytes = x_stride * sizeof(hwy::bfloat16_t);
-  const uint8_t* a = reinterpret_cast<const uint8_t*>(x);
-  const uint8_t* const end = a + pairs * 4;
   const uint8_t* b0 = w[0];
   const uint8_t* b1 = w[kVecs - 1];
-  const size_t b_bytes = row_bytes / 4 * step;
-  for (; a != end; a += row_bytes) {
-    Load<kA>(a, x_bytes);
+  for (size_t i = 0; i < pairs; i += row_bytes / 4) {
     LoadOnce<kB>(b0, step);
-    MultiplyBF16<0, kA, kB>();
-    if constexpr (kVecs == 2) {
-      LoadOnce<kB + 1>(b1, step);
-      MultiplyBF16<1, kA, kB + 1>();
+    if constexpr (kVecs == 2) LoadOnce<kB + 1>(b1, step);
+    HWY_UNROLL(2) for (size_t term = 0; term < kTerms; ++term) {
+      const hwy::bfloat16_t* a = x[term] + 2 * i;
+      Load<kA>(a, x_bytes);
+      MultiplyBF16<0, kA, kB>();
+      if constexpr (kVecs == 2) MultiplyBF16<1, kA, kB + 1>();
+      if constexpr (kRowTiles == 2) {
+        Load<kA + 1>(a + kTileRows * x_stride, x_bytes);
+        MultiplyBF16<2, kA + 1, kB>();
+        if constexpr (kVecs == 2) MultiplyBF16<3, kA + 1, kB + 1>();
+      }
     }
-    if constexpr (kRowTiles == 2) {
-      Load<kA + 1>(a + kTileRows * x_bytes, x_bytes);
-      MultiplyBF16<2, kA + 1, kB>();
-      if constexpr (kVecs == 2) MultiplyBF16<3, kA + 1, kB + 1>();
-    }
-    b0 += b_bytes;
-    b1 += b_bytes;
+    b0 += row_bytes / 4 * step;
+    b1 += row_bytes / 4 * step;
   }
   Store<0>(c, c_bytes);
   if constexpr (kVecs == 2) Store<1>(c + kOutputs, c_bytes);
@@ -223,29 +221,27 @@ constexpr size_t StepPairs(size_t pairs) {
 }
 
 // The same for any number of rows and pairs.
-template <size_t kVecs>
+template <size_t kVecs, size_t kTerms>
 HWY_NOINLINE void PairRows(Unit& unit, const uint8_t* const (&w)[kVecs], size_t step, size_t pairs,
-                           const hwy::bfloat16_t* HWY_RESTRICT x, size_t x_stride, size_t rows,
+                           const hwy::bfloat16_t* const (&x)[kTerms], size_t x_stride, size_t rows,
                            bool add, float* HWY_RESTRICT c, size_t c_stride) {
   const size_t step_pairs = StepPairs(pairs);
   const size_t rest = pairs % step_pairs;
-  const uint8_t* from[kVecs];
-  for (size_t v = 0; v < kVecs; ++v) from[v] = w[v];
-  const auto multiply = [&](size_t count, size_t row_bytes) HWY_ATTR {
-    if (count == 0) return;
+  // `count` pairs from pair `begin` on.
+  const auto multiply = [&](size_t begin, size_t count, size_t row_bytes, bool adds) HWY_ATTR {
+    const uint8_t* from[kVecs];
+    for (size_t v = 0; v < kVecs; ++v) from[v] = w[v] + begin * step;
     for (size_t r = 0; r < rows; r += 2 * kTileRows) {
       const size_t n = std::min(rows - r, 2 * kTileRows);
+      const hwy::bfloat16_t* terms[kTerms];
+      for (size_t t = 0; t < kTerms; ++t) terms[t] = x[t] + r * x_stride + 2 * begin;
       unit.Shape(n, row_bytes);
-      const auto tile = n <= kTileRows ? PairTile<1, kVecs> : PairTile<2, kVecs>;
-      tile(from, step, count, row_bytes, x + r * x_stride, x_stride, add, c + r * c_stride,
-           c_stride);
+      const auto tile = n <= kTileRows ? PairTile<1, kVecs, kTerms> : PairTile<2, kVecs, kTerms>;
+      tile(from, step, count, row_bytes, terms, x_stride, adds, c + r * c_stride, c_stride);
     }
-    for (size_t v = 0; v < kVecs; ++v) from[v] += count * step;
-    x += 2 * count;
-    add = true;
   };
-  multiply(pairs - rest, step_pairs * 4);
-  multiply(rest, rest * 4);
+  multiply(0, pairs - rest, step_pairs * 4, add);
+  if (rest != 0) multiply(pairs - rest, rest, rest * 4, add || pairs != rest);
 }
 
 }  // namespace amx
@@ -258,7 +254,10 @@ HWY_INLINE void MultiplyPairs([[maybe_unused]] amx::Unit& unit, const uint8_t* c
                               size_t x_stride, size_t rows, bool add, float* HWY_RESTRICT c,
                               size_t c_stride) {
   if constexpr (kMayHaveAmx && Pairs::kAreBF16 && !std::is_same_v<Input, float>) {
-    if (HasAmx()) return amx::PairRows(unit, w, step, pairs, x, x_stride, rows, add, c, c_stride);
+    const hwy::bfloat16_t* const terms[] = {x};
+    if (HasAmx()) {
+      return amx::PairRows(unit, w, step, pairs, terms, x_stride, rows, add, c, c_stride);
+    }
   }
   ForRowTiles<kMostRows, 4, 2, 1>(rows, [&](auto tile_rows, size_t r) HWY_ATTR {
     PairTile<Pairs, tile_rows()>(w, step, pairs, x + r * x_stride, x_stride, add, c + r * c_stride,

@@ -68,29 +68,31 @@ HWY_INLINE void TeamMatMul(TeamMember member, const PackedMatrix* const (&matric
     }
     return Place{*next, pair, column};
   };
+  // The outputs c[n] of a pair, of rows r0 and following.
+  const auto store_pair = [&](const Place& place, size_t r0, size_t n, const float* c) HWY_ATTR {
+    const PackedMatrix& w = *place.matrix;
+    size_t panel = place.pair;
+    for (size_t p = 0; p < 2 && panel < w.panels(); ++p, panel += CountPairs(w)) {
+      const size_t output = panel * kPanelRows;
+      const size_t outputs = std::min(kPanelRows, w.rows - output);
+      for (size_t r = 0; r < n; ++r) {
+        store(r0 + r, place.column + output, c + r * kPairOutputs + p * kPanelRows, outputs);
+      }
+    }
+  };
   size_t pairs = 0;
   for (const PackedMatrix* w : matrices) pairs += CountPairs(*w);
   ForBlocks(member, pairs, rows, kPairGroup,
             [&](size_t first, size_t count, size_t r0, size_t n) HWY_ATTR {
+              Place places[kPairGroup];
               PanelPair group[kPairGroup];
               for (size_t i = 0; i < count; ++i) {
-                const Place place = place_of(first + i);
-                group[i] = PairOf(*place.matrix, place.pair);
+                places[i] = place_of(first + i);
+                group[i] = PairOf(*places[i].matrix, places[i].pair);
               }
               MatMulGroup(std::span(group, count), x, r0, n, precision, scratch, block);
               for (size_t i = 0; i < count; ++i) {
-                const Place place = place_of(first + i);
-                const PackedMatrix& w = *place.matrix;
-                const float* c = block + i * n * kPairOutputs;
-                size_t panel = place.pair;
-                for (size_t p = 0; p < 2 && panel < w.panels(); ++p, panel += CountPairs(w)) {
-                  const size_t output = panel * kPanelRows;
-                  const size_t outputs = std::min(kPanelRows, w.rows - output);
-                  for (size_t r = 0; r < n; ++r) {
-                    store(r0 + r, place.column + output, c + r * kPairOutputs + p * kPanelRows,
-                          outputs);
-                  }
-                }
+                store_pair(places[i], r0, n, block + i * n * kPairOutputs);
               }
             });
 }

@@ -430,6 +430,23 @@ class Decoder {
     // Panels of the two matrices lie far from each other, as the pairs of a matmul should; matrices
     // of different formats cannot be paired.
     const bool alike = w.gate.format == w.up.format;
+    // What the two pairs of outputs 32 item and following give, [2][rows][kPairOutputs].
+    const auto store = [&](size_t item, size_t r0, size_t rows, const float* c) HWY_ATTR {
+      for (size_t r = 0; r < rows; ++r) {
+        HWY_ALIGN float gated[kPairOutputs];
+        const float* const blocks[] = {c + r * kPairOutputs, c + (rows + r) * kPairOutputs};
+        for (size_t p = 0; p < 2; ++p) {
+          const float* gate = alike ? blocks[p] : blocks[0] + p * kPanelRows;
+          const float* up = alike ? blocks[p] + kPanelRows : blocks[1] + p * kPanelRows;
+          for (size_t i = 0; i < kPanelRows; i += kLanes) {
+            hn::Store(GeluTimes(hn::Load(DF(), gate + i), hn::Load(DF(), up + i)), DF(),
+                      gated + p * kPanelRows + i);
+          }
+        }
+        StoreActivations(gated, item * kPairOutputs, kPairOutputs, forms, precision_, gated_,
+                         r0 + r);
+      }
+    };
     ForBlocks(Member(thread), w.gate.panels() / 2, rows_.size(), kPairGroup / 2,
               [&](size_t first, size_t count, size_t r0, size_t rows) HWY_ATTR {
                 PanelPair group[kPairGroup];
@@ -443,22 +460,7 @@ class Decoder {
                 MatMulGroup(std::span(group, 2 * count), normed_, r0, rows, precision_,
                             scratch.matmul, scratch.block);
                 for (size_t i = 0; i < count; ++i) {
-                  const float* const blocks = scratch.block + 2 * i * rows * kPairOutputs;
-                  for (size_t r = 0; r < rows; ++r) {
-                    HWY_ALIGN float gated[kPairOutputs];
-                    const float* const pairs[] = {blocks + r * kPairOutputs,
-                                                  blocks + (rows + r) * kPairOutputs};
-                    for (size_t p = 0; p < 2; ++p) {
-                      const float* gate = alike ? pairs[p] : pairs[0] + p * kPanelRows;
-                      const float* up = alike ? pairs[p] + kPanelRows : pairs[1] + p * kPanelRows;
-                      for (size_t j = 0; j < kPanelRows; j += kLanes) {
-                        hn::Store(GeluTimes(hn::Load(DF(), gate + j), hn::Load(DF(), up + j)), DF(),
-                                  gated + p * kPanelRows + j);
-                      }
-                    }
-                    StoreActivations(gated, (first + i) * kPairOutputs, kPairOutputs, forms,
-                                     precision_, gated_, r0 + r);
-                  }
+                  store(first + i, r0, rows, scratch.block + 2 * i * rows * kPairOutputs);
                 }
               });
   }

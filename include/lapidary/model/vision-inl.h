@@ -17,6 +17,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <span>
 #include <type_traits>
 
 #include "lapidary/base/buffer.h"
@@ -268,9 +269,20 @@ class VisionEncoder {
     ThreadScratch& scratch = scratch_[thread];
     const PackedMatrix& up = w.up.matrix;
     const size_t last = up.panels() - 1;
+    const auto store = [&](size_t item, size_t r0, size_t rows, float* HWY_RESTRICT c) HWY_ATTR {
+      const DF d;
+      const size_t column = item * kPairOutputs;
+      const size_t count = std::min(kPairOutputs, up.rows - column);
+      for (size_t r = 0; r < rows; ++r, c += kPairOutputs) {
+        for (size_t i = 0; i < count; i += kLanes) {
+          const VF bias = hn::LoadN(d, w.up.bias + column + i, count - i);
+          hn::Store(Gelu(hn::Add(hn::Load(d, c + i), bias)), d, c + i);
+        }
+        StoreActivations(c, column, count, forms, PrecisionFor(w.down.matrix), hidden_, r0 + r);
+      }
+    };
     ForBlocks(Member(thread), (last + 2) / 2, kPatches, kPairGroup,
               [&](size_t first, size_t items, size_t r0, size_t rows) HWY_ATTR {
-                const DF d;
                 PanelPair group[kPairGroup];
                 for (size_t i = 0; i < items; ++i) {
                   const size_t panel = 2 * (first + i);
@@ -279,17 +291,7 @@ class VisionEncoder {
                 MatMulGroup(std::span(group, items), normed_, r0, rows, PrecisionFor(up),
                             scratch.matmul, scratch.block);
                 for (size_t i = 0; i < items; ++i) {
-                  const size_t column = (first + i) * kPairOutputs;
-                  const size_t count = std::min(kPairOutputs, up.rows - column);
-                  for (size_t r = 0; r < rows; ++r) {
-                    float* HWY_RESTRICT c = scratch.block + (i * rows + r) * kPairOutputs;
-                    for (size_t j = 0; j < count; j += kLanes) {
-                      const VF bias = hn::LoadN(d, w.up.bias + column + j, count - j);
-                      hn::Store(Gelu(hn::Add(hn::Load(d, c + j), bias)), d, c + j);
-                    }
-                    StoreActivations(c, column, count, forms, PrecisionFor(w.down.matrix), hidden_,
-                                     r0 + r);
-                  }
+                  store(first + i, r0, rows, scratch.block + i * rows * kPairOutputs);
                 }
               });
   }
