@@ -41,7 +41,7 @@ HWY_INLINE void Repeat(V zero, const Step& step) {
 template <class Multiply>
 HWY_NOINLINE double TilesPeak(size_t depth, const Multiply& multiply) {
   amx::Unit unit;
-  unit.Shape(2 * amx::kTileRows, amx::kTileBytes);
+  unit.Shape({{amx::kTileRows, amx::kTileRows}, amx::kTileBytes});
   for (int n = 0; n < kSteps; ++n) multiply();
   return 2.0 * 4 * kSteps * amx::kTileRows * amx::kOutputs * static_cast<double>(depth);
 }

@@ -74,7 +74,7 @@ HWY_NOINLINE void QuantTile(const TileColumn& w, size_t v, const Activations& x,
 template <matmul::GroupTraits kTraits>
 HWY_INLINE void QuantColumn(Unit& unit, const TileColumn& w, const Activations& x, size_t row,
                             size_t rows, float* HWY_RESTRICT c) {
-  unit.Shape(2 * kTileRows, kTraits.group);
+  unit.Shape({{kTileRows, kTileRows}, kTraits.group});
   for (size_t next = 0; next < rows; next += kTileRows) {
     const size_t r = std::min(next, rows - kTileRows);
     for (size_t v = 0; v < 2; ++v) {

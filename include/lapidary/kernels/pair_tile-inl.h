@@ -164,51 +164,58 @@ HWY_NOINLINE void PairTile(const uint8_t* const (&w)[kVecs], size_t step, size_t
 
 namespace amx {
 
-// PairTile of kRowTiles times 16 rows and kVecs vectors of outputs, in steps of as many pairs as
-// the tiles were shaped for, row_bytes / 4. Inputs are the sum of kTerms terms. The same rows meet
-// other weights next: that weights pass the first-level cache by is worth 12 to 15 % (eight pairs
-// of panels, one core of Emerald Rapids).
-template <size_t kRowTiles, size_t kVecs, size_t kTerms>
+// PairTile of kRowTiles row tiles, x[a] to c[a], and kVecs vectors of outputs, in steps of as many
+// pairs as the tiles were shaped for, row_bytes / 4. The same rows meet other weights next: that
+// weights pass the first-level cache by is worth 12 to 15 % (eight pairs of panels, one core of
+// Emerald Rapids).
+template <size_t kRowTiles, size_t kVecs>
 HWY_NOINLINE void PairTile(const uint8_t* const (&w)[kVecs], size_t step, size_t pairs,
-                           size_t row_bytes, const hwy::bfloat16_t* const (&x)[kTerms],
-                           size_t x_stride, bool add, float* HWY_RESTRICT c, size_t c_stride) {
-  const size_t c_bytes = c_stride * sizeof(float);
-  float* const c1 = c + kTileRows * c_stride;
-  if (add) {
-    Load<0>(c, c_bytes);
-    if constexpr (kVecs == 2) Load<1>(c + kOutputs, c_bytes);
-    if constexpr (kRowTiles == 2) Load<2>(c1, c_bytes);
-    if constexpr (kRowTiles == 2 && kVecs == 2) Load<3>(c1 + kOutputs, c_bytes);
-  } else {
-    Zero<0>();
-    Zero<1>();
-    Zero<2>();
-    Zero<3>();
+                           size_t row_bytes, const hwy::bfloat16_t* const (&x)[kRowTiles],
+                           size_t x_stride, const bool (&add)[kRowTiles],
+                           float* const (&c)[kRowTiles], const size_t (&c_strides)[kRowTiles]) {
+  constexpr bool kTwoRowTiles = kRowTiles == 2;
+  constexpr bool kTwoVecs = kVecs == 2;
+  const size_t c_bytes = c_strides[0] * sizeof(float);
+  const size_t last_c_bytes = c_strides[kRowTiles - 1] * sizeof(float);
+  Zero<0>();
+  Zero<1>();
+  Zero<2>();
+  Zero<3>();
+  if (add[0]) {
+    Load<0>(c[0], c_bytes);
+    if constexpr (kTwoVecs) Load<1>(c[0] + kOutputs, c_bytes);
+  }
+  if constexpr (kTwoRowTiles) {
+    if (add[1]) {
+      Load<2>(c[1], last_c_bytes);
+      if constexpr (kTwoVecs) Load<3>(c[1] + kOutputs, last_c_bytes);
+    }
   }
   const size_t x_bytes = x_stride * sizeof(hwy::bfloat16_t);
   const uint8_t* b0 = w[0];
   const uint8_t* b1 = w[kVecs - 1];
   for (size_t i = 0; i < pairs; i += row_bytes / 4) {
+    Load<kA>(x[0] + 2 * i, x_bytes);
     LoadOnce<kB>(b0, step);
-    if constexpr (kVecs == 2) LoadOnce<kB + 1>(b1, step);
-    HWY_UNROLL(2) for (size_t term = 0; term < kTerms; ++term) {
-      const hwy::bfloat16_t* a = x[term] + 2 * i;
-      Load<kA>(a, x_bytes);
-      MultiplyBF16<0, kA, kB>();
-      if constexpr (kVecs == 2) MultiplyBF16<1, kA, kB + 1>();
-      if constexpr (kRowTiles == 2) {
-        Load<kA + 1>(a + kTileRows * x_stride, x_bytes);
-        MultiplyBF16<2, kA + 1, kB>();
-        if constexpr (kVecs == 2) MultiplyBF16<3, kA + 1, kB + 1>();
-      }
+    MultiplyBF16<0, kA, kB>();
+    if constexpr (kTwoVecs) {
+      LoadOnce<kB + 1>(b1, step);
+      MultiplyBF16<1, kA, kB + 1>();
+    }
+    if constexpr (kTwoRowTiles) {
+      Load<kA + 1>(x[1] + 2 * i, x_bytes);
+      MultiplyBF16<2, kA + 1, kB>();
+      if constexpr (kTwoVecs) MultiplyBF16<3, kA + 1, kB + 1>();
     }
     b0 += row_bytes / 4 * step;
     b1 += row_bytes / 4 * step;
   }
-  Store<0>(c, c_bytes);
-  if constexpr (kVecs == 2) Store<1>(c + kOutputs, c_bytes);
-  if constexpr (kRowTiles == 2) Store<2>(c1, c_bytes);
-  if constexpr (kRowTiles == 2 && kVecs == 2) Store<3>(c1 + kOutputs, c_bytes);
+  Store<0>(c[0], c_bytes);
+  if constexpr (kTwoVecs) Store<1>(c[0] + kOutputs, c_bytes);
+  if constexpr (kTwoRowTiles) {
+    Store<2>(c[1], last_c_bytes);
+    if constexpr (kTwoVecs) Store<3>(c[1] + kOutputs, last_c_bytes);
+  }
 }
 
 // Pairs of a step: 16, or a few less if that makes equal steps of all (12 of the 36 pairs of a head
@@ -220,28 +227,51 @@ constexpr size_t StepPairs(size_t pairs) {
   return step > kMost / 2 ? step : kMost;
 }
 
-// The same for any number of rows and pairs.
+// The same for any number of rows and pairs, two row tiles at a time: 32 rows or, if inputs are the
+// sum of two terms, both terms of 16. The second term has sums of its own, which are added in the
+// end, as FloatRow adds them.
 template <size_t kVecs, size_t kTerms>
 HWY_NOINLINE void PairRows(Unit& unit, const uint8_t* const (&w)[kVecs], size_t step, size_t pairs,
                            const hwy::bfloat16_t* const (&x)[kTerms], size_t x_stride, size_t rows,
                            bool add, float* HWY_RESTRICT c, size_t c_stride) {
+  constexpr size_t kRows = 2 * kTileRows / kTerms;
+  constexpr size_t kWidth = kVecs * kOutputs;
   const size_t step_pairs = StepPairs(pairs);
   const size_t rest = pairs % step_pairs;
-  // `count` pairs from pair `begin` on.
-  const auto multiply = [&](size_t begin, size_t count, size_t row_bytes, bool adds) HWY_ATTR {
-    const uint8_t* from[kVecs];
-    for (size_t v = 0; v < kVecs; ++v) from[v] = w[v] + begin * step;
-    for (size_t r = 0; r < rows; r += 2 * kTileRows) {
-      const size_t n = std::min(rows - r, 2 * kTileRows);
-      const hwy::bfloat16_t* terms[kTerms];
-      for (size_t t = 0; t < kTerms; ++t) terms[t] = x[t] + r * x_stride + 2 * begin;
-      unit.Shape(n, row_bytes);
-      const auto tile = n <= kTileRows ? PairTile<1, kVecs, kTerms> : PairTile<2, kVecs, kTerms>;
-      tile(from, step, count, row_bytes, terms, x_stride, adds, c + r * c_stride, c_stride);
+  HWY_ALIGN float second[kTileRows * kWidth];
+  for (size_t r = 0; r < rows; r += kRows) {
+    const size_t n = std::min(rows - r, kRows);
+    float* const to = c + r * c_stride;
+    // `count` pairs from pair `begin` on.
+    const auto multiply = [&](size_t begin, size_t count, size_t row_bytes) HWY_ATTR {
+      const bool adds = add || begin != 0;
+      const uint8_t* from[kVecs];
+      for (size_t v = 0; v < kVecs; ++v) from[v] = w[v] + begin * step;
+      const size_t at = r * x_stride + 2 * begin;
+      const hwy::bfloat16_t* const a = x[0] + at;
+      if constexpr (kTerms == 2) {
+        unit.Shape({{n, n}, row_bytes});
+        PairTile<2, kVecs>(from, step, count, row_bytes, {a, x[1] + at}, x_stride,
+                           {adds, begin != 0}, {to, second}, {c_stride, kWidth});
+      } else if (n <= kTileRows) {
+        unit.Shape({{n, n}, row_bytes});
+        PairTile<1, kVecs>(from, step, count, row_bytes, {a}, x_stride, {adds}, {to}, {c_stride});
+      } else {
+        unit.Shape({{kTileRows, n - kTileRows}, row_bytes});
+        PairTile<2, kVecs>(from, step, count, row_bytes, {a, a + kTileRows * x_stride}, x_stride,
+                           {adds, adds}, {to, to + kTileRows * c_stride}, {c_stride, c_stride});
+      }
+    };
+    if (pairs != rest) multiply(0, pairs - rest, step_pairs * 4);
+    if (rest != 0) multiply(pairs - rest, rest, rest * 4);
+    if constexpr (kTerms == 2) {
+      const DF d;
+      for (size_t i = 0; i < n * kWidth; i += kLanes) {
+        float* sum = to + i / kWidth * c_stride + i % kWidth;
+        hn::StoreU(hn::Add(hn::LoadU(d, sum), hn::Load(d, second + i)), d, sum);
+      }
     }
-  };
-  multiply(0, pairs - rest, step_pairs * 4, add);
-  if (rest != 0) multiply(pairs - rest, rest, rest * 4, add || pairs != rest);
+  }
 }
 
 }  // namespace amx
