@@ -425,7 +425,7 @@ HWY_NOINLINE void MatMulPair(const PanelPair& panels, const Activations& x, size
     } else if (precision == Precision::kFast) {
       QuantPair<kFormat, Precision::kFast>(panels, x, row0, rows, scratch, c);
     } else {
-      if constexpr (kAmx) {
+      if constexpr (kAmx && amx::SuitsTiles(TraitsOf(kSpec, Precision::kExact))) {
         if (rows >= amx::kTileRows && HasAmx()) {
           return QuantPair<kFormat, Precision::kExact, true>(panels, x, row0, rows, scratch, c);
         }
