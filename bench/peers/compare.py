@@ -13,7 +13,8 @@ writes them (--logits DIR): then mean KL(reference || engine) and top-1 agreemen
 first FILE. --openvino DIR is a model folder exported by `optimum-cli export openvino`; OpenVINO GenAI
 is installed from its binary package and times that folder in the same rounds.
 
-Needs python3 with venv, a C++ compiler (clang where the CPU has AMX) and CMake; build/release/examples/lapidary must be built.
+Needs python3 with venv, a C++ compiler (clang where the CPU has AMX) and CMake;
+build/release/examples/lapidary must be built.
 """
 
 import argparse
