@@ -76,8 +76,9 @@ HWY_NOINLINE void QuantTile(const TileColumn& w, size_t v, const Activations& x,
 // `rows` >= kTileRows rows times a tile column. What is left of whole tiles makes one with rows
 // that are done already.
 template <matmul::GroupTraits kTraits>
-HWY_INLINE void QuantColumn(Unit& unit, const TileColumn& w, const Activations& x, size_t row,
-                            size_t rows, float* HWY_RESTRICT c) {
+HWY_NOINLINE void QuantColumn(const TileColumn& w, const Activations& x, size_t row, size_t rows,
+                              float* HWY_RESTRICT c) {
+  Unit unit;
   unit.Shape({{kTileRows, kTileRows}, kTraits.group});
   for (size_t next = 0; next < rows; next += kTileRows) {
     const size_t r = std::min(next, rows - kTileRows);

@@ -29,6 +29,7 @@
 #include "lapidary/kernels/quantize-inl.h"
 #include "lapidary/kernels/simd-inl.h"
 #include "lapidary/kernels/tile-inl.h"
+#include "lapidary/kernels/unpack-inl.h"
 #include "lapidary/weights/quant.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -46,87 +47,7 @@ inline constexpr size_t kMemoryBoundRows = 4;
 inline constexpr size_t kInPlaceTileRows = kManyRegisters && kPanelVectors == 1 ? 4 : 1;
 inline constexpr size_t kInPlaceRows = kInPlaceTileRows == 1 ? 1 : 8;
 
-// Inputs unpacked at a time: the codes of a tile column, 32 bytes an input and with AVX2 half of
-// that, are no larger than a first-level cache. (256, 512 and 768 are as fast within 1 %, one core
-// of Zen 4 with 32 KB.) A multiple of the largest unit, 256.
-inline constexpr size_t kBlockInputs = 1024;
-inline constexpr size_t kFloatBlockInputs = 512;
-
-// Pairs that a thread multiplies by the same rows, one after the other or, with AMX, together:
-// every 32 rows of activations are read once for all of them, because no chunk's activations stay
-// in the second-level cache once they have more than 2048 inputs (bf16 weights, one core of Emerald
-// Rapids: 0.65 TFLOP/s from the third level, 1.6 from the second).
-inline constexpr size_t kPairGroup = kMayHaveAmx ? 8 : 2;
-
-// A stretch of a pair of panels, rounded to bf16: tile columns, [pairs, 2 vectors of pairs] each.
-using RoundedPair = uint8_t[kTilesPerPair][kFloatBlockInputs / 2 * 2 * kVectorBytes];
-
-// A stretch of a pair of panels, unpacked: kTilesPerPair tile columns, each of two vectors; and
-// stretches of a group, rounded.
-struct MatMulScratch {
-  static constexpr size_t kGroups = kBlockInputs / kSumGroup;
-  HWY_ALIGN uint8_t codes[kTilesPerPair][kBlockInputs / 4 * 2 * kVectorBytes];
-  HWY_ALIGN float scales[kTilesPerPair][kGroups * 2 * kLanes];
-  HWY_ALIGN float mins[kTilesPerPair][kGroups * 2 * kLanes];
-  HWY_ALIGN RoundedPair rounded[kMayHaveAmx ? kPairGroup : 1];
-};
-
-// Where the pairs of a tile column begin, in a panel or rounded.
-struct PairColumn {
-  const uint8_t* vectors[2];
-  size_t step;  // bytes from one pair to the next
-};
-
 namespace matmul {
-
-// Unpacks inputs [k0, k0 + inputs) of the panels of a pair, whole units. Codes are unsigned, or
-// signed with the zero of their format subtracted.
-template <Format kFormat, bool kSigned>
-HWY_NOINLINE void UnpackPair(const PanelPair& panels, size_t k0, size_t inputs,
-                             MatMulScratch& scratch) {
-  constexpr QuantSpec kSpec = SpecOf(kFormat);
-  const DF d;
-  const size_t first_unit = k0 / kSpec.unit_inputs();
-  const size_t units = inputs / kSpec.unit_inputs();
-  for (size_t p = 0; p < 2; ++p) {
-    for (size_t v = 0; v < kPanelVectors; ++v) {
-      const size_t vector = p * kPanelVectors + v;
-      uint8_t* HWY_RESTRICT codes = scratch.codes[vector / 2] + vector % 2 * kVectorBytes;
-      float* HWY_RESTRICT scales = scratch.scales[vector / 2] + vector % 2 * kLanes;
-      float* HWY_RESTRICT mins = scratch.mins[vector / 2] + vector % 2 * kLanes;
-      const uint8_t* low = panels.lows[p] + k0 / kSlabInputs * kSpec.low_slab_bytes();
-      for (size_t u = 0; u < units; ++u) {
-        const uint8_t* unit = panels.units[p] + (first_unit + u) * kSpec.unit_bytes();
-        if (v == 0) {  // a step of few rows waits for memory here
-          PrefetchBytes<kSpec.unit_bytes(), 2>(unit + kUnpackPrefetchBytes);
-          PrefetchBytes<kSpec.unit_inputs() / kSlabInputs * kSpec.low_slab_bytes(), 2>(
-              low + kUnpackPrefetchBytes);
-        }
-        for (size_t g = 0; g < kSpec.unit_groups(); ++g) {
-          hn::Store(LoadScales<kFormat>(unit, g, v), d, scales);
-          scales += 2 * kLanes;
-          if constexpr (kSpec.has_min) {
-            hn::Store(LoadMins<kFormat>(unit, g, v), d, mins);
-            mins += 2 * kLanes;
-          }
-        }
-        const uint8_t* slab = unit + kSpec.slabs_offset();
-        for (size_t s = 0; s < kSpec.unit_inputs() / kSlabInputs; ++s) {
-          HWY_UNROLL(8) for (int q = 0; q < static_cast<int>(kSlabQuads); ++q) {
-            VU8 code = LoadCodes<kFormat>(slab, low, q, v);
-            if constexpr (kSigned && kSpec.zero != 0) {
-              code = hn::Sub(code, hn::Set(DU8(), static_cast<uint8_t>(kSpec.zero)));
-            }
-            hn::Store(code, DU8(), codes);
-            codes += 2 * kVectorBytes;
-          }
-          slab += kSpec.slab_bytes();
-          low += kSpec.low_slab_bytes();
-        }
-      }
-    }
-  }
-}
 
 // kRows rows times a tile column, added to c[kRows][kTileOutputs] (or stored, if k0 is 0); rows of
 // c are kPairOutputs apart.
@@ -214,28 +135,34 @@ HWY_INLINE size_t BlockLength(size_t cols, size_t most) {
   return ((cols + blocks - 1) / blocks + 255) / 256 * 256;
 }
 
-// Many rows times a pair of panels, in AMX registers if kAmx.
-template <Format kFormat, Precision kPrecision, bool kAmx = false>
-HWY_NOINLINE void QuantPair(const PanelPair& panels, const Activations& x, size_t row0, size_t rows,
-                            MatMulScratch& scratch, float* HWY_RESTRICT c) {
-  constexpr QuantSpec kSpec = SpecOf(kFormat);
-  constexpr GroupTraits kTraits = TraitsOf(kSpec, kPrecision);
-  [[maybe_unused]] amx::Unit unit;
+// `rows` rows times a tile column; see QuantTile.
+template <GroupTraits kTraits>
+HWY_NOINLINE void QuantColumn(const TileColumn& w, const Activations& x, size_t row0, size_t rows,
+                              float* HWY_RESTRICT c) {
+  ForRowTiles<kTileRows, kRestTileRows, 1>(rows, [&](auto tile_rows, size_t r) HWY_ATTR {
+    QuantTile<kTraits, tile_rows()>(w, x, row0 + r, c + r * kPairOutputs);
+  });
+}
+
+// What a format brings to QuantPair, whose loops are the same for all.
+struct QuantKernels {
+  UnpackFunction unpack;
+  void (*multiply)(const TileColumn&, const Activations&, size_t row0, size_t rows, float* c);
+  int32_t zero;
+};
+
+// Many rows times a pair of panels.
+HWY_NOINLINE inline void QuantPair(const QuantKernels& kernels, const PanelPair& panels,
+                                   const Activations& x, size_t row0, size_t rows,
+                                   MatMulScratch& scratch, float* HWY_RESTRICT c) {
   const size_t block = BlockLength(x.inputs(), kBlockInputs);
   for (size_t k0 = 0; k0 < x.inputs(); k0 += block) {
     const size_t inputs = std::min(block, x.inputs() - k0);
-    UnpackPair<kFormat, kAmx>(panels, k0, inputs, scratch);
+    kernels.unpack(panels, k0, inputs, scratch);
     for (size_t t = 0; t < kTilesPerPair; ++t) {
       const TileColumn column = {scratch.codes[t], scratch.scales[t], scratch.mins[t], k0,
-                                 inputs,           kSpec.zero};
-      float* to = c + t * kTileOutputs;
-      if constexpr (kAmx) {
-        amx::QuantColumn<kTraits>(unit, column, x, row0, rows, to);
-      } else {
-        ForRowTiles<kTileRows, kRestTileRows, 1>(rows, [&](auto tile_rows, size_t r) HWY_ATTR {
-          QuantTile<kTraits, tile_rows()>(column, x, row0 + r, to + r * kPairOutputs);
-        });
-      }
+                                 inputs,           kernels.zero};
+      kernels.multiply(column, x, row0, rows, c + t * kTileOutputs);
     }
   }
 }
@@ -274,62 +201,6 @@ HWY_NOINLINE void FloatRow(const uint8_t* const (&panels)[2], size_t cols,
   HWY_UNROLL(8) for (size_t v = 0; v < kVectors; ++v) hn::Store(acc[v], d, c + v * kLanes);
 }
 
-// Rounds inputs [k0, k0 + 2 * pairs) of a pair of panels of f16 to bf16.
-HWY_NOINLINE inline void RoundHalves(const PanelPair& panels, size_t k0, size_t pairs,
-                                     RoundedPair& rounded) {
-  constexpr size_t kUnitBytes = SpecOf(Format::kF16).unit_bytes();
-  for (size_t v = 0; v < 2 * kPanelVectors; ++v) {
-    const uint8_t* from =
-        panels.units[v / kPanelVectors] + k0 / 2 * kUnitBytes + v % kPanelVectors * kVectorBytes;
-    uint8_t* HWY_RESTRICT to = rounded[v / 2] + v % 2 * kVectorBytes;
-    for (size_t i = 0; i < pairs; ++i) {
-      hn::Store(RoundHalfPairs(from), DBF16(), reinterpret_cast<hwy::bfloat16_t*>(to));
-      from += kUnitBytes;
-      to += 2 * kVectorBytes;
-    }
-  }
-}
-
-// Rounds to bf16 what UnpackPair made of `inputs` inputs of a quantised format.
-HWY_NOINLINE inline void RoundUnpacked(const QuantSpec& spec, const MatMulScratch& scratch,
-                                       size_t inputs, RoundedPair& rounded) {
-  const DF d;
-  const size_t quads = static_cast<size_t>(spec.group) / 4;
-  const VF zero = hn::Set(d, static_cast<float>(-spec.zero));
-  for (size_t vector = 0; vector < 2 * kPanelVectors; ++vector) {
-    const size_t t = vector / 2;
-    const size_t v = vector % 2;
-    const uint8_t* HWY_RESTRICT codes = scratch.codes[t] + v * kVectorBytes;
-    uint8_t* HWY_RESTRICT to = rounded[t] + v * kVectorBytes;
-    for (size_t g = 0; g < inputs / static_cast<size_t>(spec.group); ++g) {
-      const size_t at = (g * 2 + v) * kLanes;
-      const VF scale = hn::Load(d, scratch.scales[t] + at);
-      VF start = hn::Mul(scale, zero);
-      if (spec.has_min) start = hn::Sub(start, hn::Load(d, scratch.mins[t] + at));
-      for (size_t q = 0; q < quads; ++q) {
-        RoundQuad(hn::Load(DU8(), codes), scale, start, to);
-        codes += 2 * kVectorBytes;
-        to += 4 * kVectorBytes;
-      }
-    }
-  }
-}
-
-// Tile column t of inputs from k0 on of a pair of panels, rounded to bf16 if kRounds.
-template <Format kFormat, bool kRounds>
-HWY_INLINE PairColumn ColumnOf(const PanelPair& panels, size_t k0, size_t t,
-                               const RoundedPair& rounded) {
-  constexpr size_t kStep = kRounds ? 2 * kVectorBytes : SpecOf(kFormat).unit_bytes();
-  PairColumn column = {{}, kStep};
-  for (size_t v = 0; v < 2; ++v) {
-    const size_t vector = t * 2 + v;
-    column.vectors[v] = kRounds ? rounded[t] + v * kVectorBytes
-                                : panels.units[vector / kPanelVectors] + k0 / 2 * kStep +
-                                      vector % kPanelVectors * kVectorBytes;
-  }
-  return column;
-}
-
 // Some rows times a pair of panels of float weights: c[rows][kPairOutputs]. The activations are the
 // sum of kTerms terms, [rows, stride] each. Weights in f16 are rounded to bf16 if those are bf16.
 template <Format kFormat, size_t kTerms, class Input>
@@ -345,7 +216,8 @@ HWY_NOINLINE void FloatPairOfPanels(const PanelPair& panels, const Input* const 
     const size_t pairs = (std::min(kFloatBlockInputs, panels.cols - k0) + 1) / 2;
     if constexpr (kRounds) RoundHalves(panels, k0, pairs, scratch.rounded[0]);
     for (size_t t = 0; t < kTilesPerPair; ++t) {
-      const PairColumn w = ColumnOf<kFormat, kRounds>(panels, k0, t, scratch.rounded[0]);
+      const PairColumn w =
+          kRounds ? ColumnOf(scratch.rounded[0], t) : ColumnOfPanels(panels, k0, t);
       ForRowTiles<kFloatTileRows, 4, 2, 1>(rows, [&](auto tile_rows, size_t r) HWY_ATTR {
         for (const Input* const& term : x) {
           PairTile<Pairs, tile_rows()>(w.vectors, w.step, pairs, term + r * stride + k0, stride,
@@ -370,18 +242,16 @@ HWY_NOINLINE void BF16Group(std::span<const PanelPair> group,
     const size_t pairs = (std::min(kFloatBlockInputs, cols - k0) + 1) / 2;
     PairColumn columns[kPairGroup];
     for (size_t i = 0; i < group.size(); ++i) {
-      WithFormat(group[i].format, [&]<Format kFormat>() HWY_ATTR {
-        constexpr QuantSpec kSpec = SpecOf(kFormat);
-        if constexpr (!kSpec.is_float()) {
-          const size_t inputs = std::min(kFloatBlockInputs, PadActivations(cols) - k0);
-          UnpackPair<kFormat, false>(group[i], k0, inputs, scratch);
-          RoundUnpacked(kSpec, scratch, inputs, scratch.rounded[i]);
-        } else if constexpr (kFormat == Format::kF16) {
-          RoundHalves(group[i], k0, pairs, scratch.rounded[i]);
-        }
-        columns[i] =
-            ColumnOf<kFormat, kFormat != Format::kBF16>(group[i], k0, 0, scratch.rounded[i]);
-      });
+      const PanelPair& panels = group[i];
+      if (panels.format == Format::kF16) {
+        RoundHalves(panels, k0, pairs, scratch.rounded[i]);
+      } else if (panels.format != Format::kBF16) {
+        const size_t inputs = std::min(kFloatBlockInputs, PadActivations(cols) - k0);
+        UnpackFunctionFor(panels.format)(panels, k0, inputs, scratch);
+        RoundUnpacked(SpecOf(panels.format), scratch, inputs, scratch.rounded[i]);
+      }
+      columns[i] = panels.format == Format::kBF16 ? ColumnOfPanels(panels, k0, 0)
+                                                  : ColumnOf(scratch.rounded[i], 0);
     }
     for (size_t r = 0; r < rows; r += kRows) {
       const hwy::bfloat16_t* terms[kTerms];
@@ -422,15 +292,19 @@ HWY_NOINLINE void MatMulPair(const PanelPair& panels, const Activations& x, size
       ForRowTiles<kInPlaceTileRows, 1>(rows, [&](auto tile_rows, size_t r) HWY_ATTR {
         QuantRows<kFormat, tile_rows()>(panels, panels.cols, x, row0 + r, c + r * kPairOutputs);
       });
-    } else if (precision == Precision::kFast) {
-      QuantPair<kFormat, Precision::kFast>(panels, x, row0, rows, scratch, c);
     } else {
-      if constexpr (kAmx && amx::SuitsTiles(TraitsOf(kSpec, Precision::kExact))) {
-        if (rows >= amx::kTileRows && HasAmx()) {
-          return QuantPair<kFormat, Precision::kExact, true>(panels, x, row0, rows, scratch, c);
+      QuantKernels kernels = {&UnpackPair<kFormat, false>,
+                              &QuantColumn<TraitsOf(kSpec, Precision::kFast)>, kSpec.zero};
+      if (precision == Precision::kExact) {
+        constexpr GroupTraits kTraits = TraitsOf(kSpec, Precision::kExact);
+        kernels.multiply = &QuantColumn<kTraits>;
+        if constexpr (kAmx && amx::SuitsTiles(kTraits)) {
+          if (rows >= amx::kTileRows && HasAmx()) {
+            kernels = {&UnpackPair<kFormat, true>, &amx::QuantColumn<kTraits>, kSpec.zero};
+          }
         }
       }
-      QuantPair<kFormat, Precision::kExact>(panels, x, row0, rows, scratch, c);
+      QuantPair(kernels, panels, x, row0, rows, scratch, c);
     }
   });
 }

@@ -130,58 +130,6 @@ HWY_INLINE FloatPair LoadPair(const uint8_t* HWY_RESTRICT pair) {
   }
 }
 
-// One row of a packed matrix as f32, [w.cols]: an embedding lookup. Reads byte by byte; a row is a
-// few thousand values once per token.
-template <Format kFormat>
-HWY_NOINLINE void UnpackRow(const PackedMatrix& w, size_t row, float* HWY_RESTRICT out) {
-  constexpr QuantSpec kSpec = SpecOf(kFormat);
-  const uint8_t* panel = w.panel(row / kPanelRows);
-  const size_t lane = row % kPanelRows;
-  const size_t v = lane / kLanes;
-  HWY_ALIGN float values[kLanes];
-  if constexpr (kSpec.is_float()) {
-    HWY_ALIGN float odd[kLanes];
-    for (size_t k = 0; k < w.cols; k += 2) {
-      // A lane is 4 bytes wide in either case: one value, or a pair of halves.
-      const FloatPair pair =
-          LoadPair<kFormat>(panel + k / 2 * kSpec.unit_bytes() + v * kVectorBytes);
-      hn::Store(pair.even, DF(), values);
-      hn::Store(pair.odd, DF(), odd);
-      out[k] = values[lane % kLanes];
-      if (k + 1 < w.cols) out[k + 1] = odd[lane % kLanes];
-    }
-  } else {
-    HWY_ALIGN uint8_t codes[kVectorBytes];
-    for (size_t k = 0; k < w.cols; k += kSpec.group) {
-      const uint8_t* unit = panel + k / kSpec.unit_inputs() * kSpec.unit_bytes();
-      const size_t in_unit = k % kSpec.unit_inputs();
-      const size_t g = in_unit / kSpec.group;
-      hn::Store(LoadScales<kFormat>(unit, g, v), DF(), values);
-      const float scale = values[lane % kLanes];
-      float min = 0;
-      if constexpr (kSpec.has_min) {
-        hn::Store(LoadMins<kFormat>(unit, g, v), DF(), values);
-        min = values[lane % kLanes];
-      }
-      const uint8_t* slab =
-          unit + kSpec.slabs_offset() + in_unit / kSlabInputs * kSpec.slab_bytes();
-      const uint8_t* low = w.low(row / kPanelRows) + k / kSlabInputs * kSpec.low_slab_bytes();
-      for (size_t i = 0; i < static_cast<size_t>(kSpec.group) && k + i < w.cols; i += 4) {
-        const int q = static_cast<int>((in_unit + i) % kSlabInputs / 4);
-        hn::Store(LoadCodes<kFormat>(slab, low, q, v), DU8(), codes);
-        for (size_t j = 0; j < 4 && k + i + j < w.cols; ++j) {
-          const int code = codes[lane % kLanes * 4 + j] - kSpec.zero;
-          out[k + i + j] = scale * static_cast<float>(code) - min;
-        }
-      }
-    }
-  }
-}
-
-HWY_INLINE void UnpackRow(const PackedMatrix& w, size_t row, float* HWY_RESTRICT out) {
-  WithFormat(w.format, [&]<Format kFormat>() HWY_ATTR { UnpackRow<kFormat>(w, row, out); });
-}
-
 }  // namespace HWY_NAMESPACE
 }  // namespace lapidary
 HWY_AFTER_NAMESPACE();

@@ -260,7 +260,8 @@ class Decoder {
       if (rows_[r].embedding != nullptr) {
         hwy::CopyBytes(rows_[r].embedding, residual, kWidth * sizeof(float));
       } else {
-        UnpackRow(weights_.embedding, static_cast<size_t>(rows_[r].id), residual);
+        UnpackRow(weights_.embedding, static_cast<size_t>(rows_[r].id), scratch_[thread].matmul,
+                  residual);
         Scale(residual, kWidth, factor);
       }
       NormForAttention(thread, r, 0);

@@ -76,15 +76,19 @@ class Model {
     }
     Result<DecoderWeights> weights = FindDecoderWeights(file, M::kConfig);
     if (!weights) return weights.error();
-    Result<std::optional<VisionWeights>> vision = FindVisionWeights(file, M::kConfig);
-    if (!vision) return vision.error();
+    std::optional<VisionWeights> vision;
+    if constexpr (M::kConfig.vision.present()) {
+      Result<std::optional<VisionWeights>> found = FindVisionWeights(file, M::kConfig);
+      if (!found) return found.error();
+      vision = *std::move(found);
+    }
     auto pool = std::make_unique<ThreadPool>(options.threads);
     const size_t chunk = std::min(options.chunk, static_cast<size_t>(M::kConfig.context));
     Result<Decoder<M>> decoder = Decoder<M>::Create(*std::move(weights), *pool, chunk);
     if (!decoder) return decoder.error();
     Result<OutputHead> head = OutputHead::Create(decoder->weights().embedding, *pool);
     if (!head) return head.error();
-    return Model(std::make_shared<State>(std::move(file), std::move(tokenizer), *std::move(vision),
+    return Model(std::make_shared<State>(std::move(file), std::move(tokenizer), std::move(vision),
                                          std::move(pool), *std::move(decoder), *std::move(head),
                                          options.precision, options.kv));
   }

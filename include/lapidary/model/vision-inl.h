@@ -180,7 +180,7 @@ class VisionEncoder {
       }
       StoreActivations(row, 0, kPatchInputs, FormsFor(weights_.patch),
                        PrecisionFor(weights_.patch.matrix), patches_, p);
-      UnpackRow(weights_.positions, p, residual_ + p * kWidth);
+      UnpackRow(weights_.positions, p, scratch_[thread].matmul, residual_ + p * kWidth);
     }
   }
 
