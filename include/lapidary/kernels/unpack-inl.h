@@ -10,8 +10,10 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "lapidary/kernels/amx-inl.h"
 #include "lapidary/kernels/pair_tile-inl.h"
 #include "lapidary/kernels/panel-inl.h"
+#include "lapidary/kernels/quantize-inl.h"
 #include "lapidary/kernels/simd-inl.h"
 #include "lapidary/kernels/tile-inl.h"
 #include "lapidary/weights/quant.h"
