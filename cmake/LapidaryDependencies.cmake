@@ -116,10 +116,10 @@ macro(lapidary_find_stb)
     find_path(Stb_INCLUDE_DIR NAMES stb/stb_image.h stb_image.h PATH_SUFFIXES stb)
     mark_as_advanced(Stb_INCLUDE_DIR)
     if(NOT Stb_INCLUDE_DIR)
-      # stb has no releases; the commit of Debian 12 and 13.
+      # stb has no releases; the commit of Debian 13, stb_image 2.30.
       _lapidary_allow_fetch(stb)
       FetchContent_Declare(stb GIT_REPOSITORY https://github.com/nothings/stb.git
-        GIT_TAG 8b5f1f37b5b75829fc72d38e7b5d4bcbf8a26d55)
+        GIT_TAG 5c205738c191bcb0abc65c4febfa9bd25ff35234)
       FetchContent_MakeAvailable(stb)
       set(Stb_INCLUDE_DIR ${stb_SOURCE_DIR})
     endif()

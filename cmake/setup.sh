@@ -4,6 +4,8 @@
 #   - Debian's packages: compiler, CMake, Ninja, sentencepiece, stb, and what the examples and tests use;
 #   - Highway >= 1.2. Debian 12 has 1.0.3, so there Debian 13's package is downloaded and unpacked into
 #     build/deps/highway; neither the system's packages nor its list of sources are touched;
+#   - stb_image >= 2.28; 2.27 shifts a value by more bits than it has when a JPEG scan ends inside a code. Debian 12
+#     has 2.27, so there Debian 13's package is unpacked into build/deps/stb;
 #   - the weights of Gemma 3 270M, in build/models (see fetch_model.py).
 #
 # On another system: install the same libraries by its own means, or configure with
@@ -14,6 +16,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 packages=(g++ cmake ninja-build python3 ca-certificates
           libsentencepiece-dev libstb-dev nlohmann-json3-dev libcli11-dev catch2 libbenchmark-dev doxygen)
 highway_dir=build/deps/highway
+stb_dir=build/deps/stb
 log=build/setup.log
 mkdir -p build
 : >"$log"
@@ -92,6 +95,22 @@ if ! has_highway && ! has_highway -isystem "$highway_dir/usr/include"; then
     quietly cmake/unpack_debs.sh trixie "$(dpkg --print-architecture)" "$highway_dir" libhwy-dev libhwy1t64
   fi
   has_highway || has_highway -isystem "$highway_dir/usr/include" || fail "Highway >= 1.2 is still not found"
+fi
+
+# ---- stb_image -------------------------------------------------------------------------------------
+
+# Whether a file is stb_image >= 2.28; its first line names the version.
+is_new_stb() {
+  [ -f "$1" ] || return 1
+  local version
+  version=$(sed -n '1s/.*v\([0-9]\+\)\.\([0-9]\+\).*/\1.\2/p' "$1")
+  dpkg --compare-versions "${version:-0}" ge 2.28
+}
+
+if ! is_new_stb /usr/include/stb/stb_image.h && ! is_new_stb "$stb_dir/usr/include/stb/stb_image.h"; then
+  say "Unpacking Debian 13's libstb-dev into $stb_dir (this system's is too old, 2.28 is needed)"
+  quietly cmake/unpack_debs.sh trixie "$(dpkg --print-architecture)" "$stb_dir" libstb-dev
+  is_new_stb "$stb_dir/usr/include/stb/stb_image.h" || fail "stb_image >= 2.28 is still not found"
 fi
 
 # ---- The weights -----------------------------------------------------------------------------------
