@@ -92,8 +92,8 @@ namespace internal {
 }  // namespace internal
 
 // Puts values one behind the other as text: StrCat("layer ", 3, " has ", 2.5). A caller holds
-// nothing but the list of parts: with a stream in every one of the 130 kinds of message, they were
-// a fifteenth of what the compiler had to translate.
+// nothing but the list of parts: with a stream in every one of 130 kinds of message, they were 29
+// of the 498 KB of code that the compiler made of the first program.
 template <class... Parts>
 std::string StrCat(const Parts&... parts) {
   return internal::Join({MessagePart(parts)...});

@@ -189,8 +189,8 @@ HWY_NOINLINE void UnpackFloatRow(const PackedMatrix& w, size_t row, float* HWY_R
   }
 }
 
-// The same for a quantised one. Unpacks the 15 rows beside it too, which is as fast as picking the
-// codes of one: 2 us for the 640 inputs of the 270M, once per token.
+// The same for a quantised one. Unpacks the 15 rows beside it too, which saves a second way of
+// reading every format.
 HWY_NOINLINE inline void UnpackQuantRow(const PackedMatrix& w, size_t row, MatMulScratch& scratch,
                                         float* HWY_RESTRICT out) {
   const QuantSpec& spec = SpecOf(w.format);
