@@ -298,9 +298,7 @@ constexpr std::size_t PlanePanelBytes(const QuantSpec& spec, Plane plane, std::s
 }
 
 // Packs a plane of the panels [first, first + count) of a matrix.
-//   source  [rows, SourceRowBytes(cols)], the whole matrix, row after row; cols is a multiple of
-//   the
-//           format's source_block
+//   source  [rows, SourceRowBytes(cols)], the whole matrix; cols is a multiple of source_block
 //   out     [count, PlanePanelBytes(plane, cols)]
 // Rows from `rows` on are zeros: the filling of the last panel, or whole panels behind it. Every
 // byte of `out` is written.
@@ -310,6 +308,7 @@ inline void PackPanels(Format format, std::span<const std::uint8_t> source, std:
   const QuantSpec& spec = SpecOf(format);
   const std::size_t row_bytes = SourceRowBytes(spec, cols);
   const std::size_t panel_bytes = PlanePanelBytes(spec, plane, cols);
+  if (panel_bytes == 0) return;  // low bits of a format that has no such plane; `out` may be null
   // A format with a second scale level and no min leaves a field of every unit untouched.
   const bool gaps = (spec.is_two_level() && !spec.has_min) || spec.padded_cols(cols) != cols;
   for (std::size_t i = 0; i < count; ++i) {
