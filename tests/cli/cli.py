@@ -14,6 +14,9 @@ import unittest
 PROGRAM = sys.argv[1] if len(sys.argv) > 1 else ""
 GGUF = sys.argv[2] if len(sys.argv) > 2 else ""
 
+# Whether the program was built with a sanitizer, which takes time, memory and terabytes of addresses of its own.
+SANITIZED = PROGRAM != "" and any(name in pathlib.Path(PROGRAM).read_bytes() for name in (b"__asan_init", b"__tsan_init"))
+
 SKIPPED = 77
 
 

@@ -15,8 +15,6 @@ import make
 import tiny_files as tiny
 
 SECONDS, BYTES = 1.0, 200 << 20
-# Sanitizers take time and memory of their own.
-SANITIZED = b"__asan_init" in pathlib.Path(cli.PROGRAM).read_bytes()
 
 
 def commands(kind, path, out):
@@ -67,7 +65,7 @@ class Malformed(unittest.TestCase):
                     self.assertIn(str(path), err)
                     seconds, memory = usage.ru_utime + usage.ru_stime, usage.ru_maxrss << 10
                     slowest, largest = max(slowest, (seconds, name)), max(largest, (memory, name))
-                    if not SANITIZED:
+                    if not cli.SANITIZED:
                         self.assertLess(seconds, SECONDS)
                         self.assertLess(memory, BYTES)
                     self.assertEqual(os.listdir(self.folder), [name])
