@@ -123,6 +123,15 @@ macro(lapidary_find_stb)
       FetchContent_MakeAvailable(stb)
       set(Stb_INCLUDE_DIR ${stb_SOURCE_DIR})
     endif()
+    # Its first line names the version. What 2.27 does with some damaged files: docs/security.md.
+    find_file(_lapidary_stb_image NAMES stb/stb_image.h stb_image.h PATHS ${Stb_INCLUDE_DIR}
+      NO_DEFAULT_PATH NO_CACHE)
+    file(STRINGS ${_lapidary_stb_image} _lapidary_stb_version LIMIT_COUNT 1)
+    string(REGEX REPLACE ".*v([0-9]+\\.[0-9]+).*" "\\1" _lapidary_stb_version "${_lapidary_stb_version}")
+    if(_lapidary_stb_version VERSION_LESS 2.28)
+      message(WARNING "stb_image ${_lapidary_stb_version} (${_lapidary_stb_image}) takes some damaged JPEG files for "
+        "right; 2.28 or later is better")
+    endif()
     add_library(stb::stb INTERFACE IMPORTED)
     target_include_directories(stb::stb SYSTEM INTERFACE ${Stb_INCLUDE_DIR})
     _lapidary_globalize(stb::stb 0)
