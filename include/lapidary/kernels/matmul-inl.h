@@ -158,7 +158,7 @@ HWY_NOINLINE inline void QuantPair(const QuantKernels& kernels, const PanelPair&
   const size_t block = BlockLength(x.inputs(), kBlockInputs);
   for (size_t k0 = 0; k0 < x.inputs(); k0 += block) {
     const size_t inputs = std::min(block, x.inputs() - k0);
-    kernels.unpack(panels, k0, inputs, scratch);
+    UnpackPair(kernels.unpack, panels, k0, inputs, scratch);
     for (size_t t = 0; t < kTilesPerPair; ++t) {
       const TileColumn column = {scratch.codes[t], scratch.scales[t], scratch.mins[t], k0,
                                  inputs,           kernels.zero};
@@ -247,7 +247,11 @@ HWY_NOINLINE void BF16Group(std::span<const PanelPair> group,
         RoundHalves(panels, k0, pairs, scratch.rounded[i]);
       } else if (panels.format != Format::kBF16) {
         const size_t inputs = std::min(kFloatBlockInputs, PadActivations(cols) - k0);
-        UnpackFunctionFor(panels.format)(panels, k0, inputs, scratch);
+        WithFormat(panels.format, [&]<Format kFormat>() HWY_ATTR {
+          if constexpr (!SpecOf(kFormat).is_float()) {
+            UnpackPair(&UnpackPanel<kFormat, false>, panels, k0, inputs, scratch);
+          }
+        });
         RoundUnpacked(SpecOf(panels.format), scratch, inputs, scratch.rounded[i]);
       }
       columns[i] = panels.format == Format::kBF16 ? ColumnOfPanels(panels, k0, 0)
@@ -293,14 +297,14 @@ HWY_NOINLINE void MatMulPair(const PanelPair& panels, const Activations& x, size
         QuantRows<kFormat, tile_rows()>(panels, panels.cols, x, row0 + r, c + r * kPairOutputs);
       });
     } else {
-      QuantKernels kernels = {&UnpackPair<kFormat, false>,
+      QuantKernels kernels = {&UnpackPanel<kFormat, false>,
                               &QuantColumn<TraitsOf(kSpec, Precision::kFast)>, kSpec.zero};
       if (precision == Precision::kExact) {
         constexpr GroupTraits kTraits = TraitsOf(kSpec, Precision::kExact);
         kernels.multiply = &QuantColumn<kTraits>;
         if constexpr (kAmx && amx::SuitsTiles(kTraits)) {
           if (rows >= amx::kTileRows && HasAmx()) {
-            kernels = {&UnpackPair<kFormat, true>, &amx::QuantColumn<kTraits>, kSpec.zero};
+            kernels = {&UnpackPanel<kFormat, true>, &amx::QuantColumn<kTraits>, kSpec.zero};
           }
         }
       }

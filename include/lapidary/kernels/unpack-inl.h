@@ -55,63 +55,60 @@ struct PairColumn {
 
 namespace matmul {
 
-// Unpacks inputs [k0, k0 + inputs) of the panels of a pair, whole units. Codes are unsigned, or
-// signed with the zero of their format subtracted.
+// Unpacks inputs [k0, k0 + inputs) of panel p of a pair, whole units. Codes are unsigned, or signed
+// with the zero of their format subtracted.
 template <Format kFormat, bool kSigned>
-HWY_NOINLINE void UnpackPair(const PanelPair& panels, size_t k0, size_t inputs,
-                             MatMulScratch& scratch) {
+HWY_NOINLINE void UnpackPanel(const PanelPair& panels, size_t p, size_t k0, size_t inputs,
+                              MatMulScratch& scratch) {
   constexpr QuantSpec kSpec = SpecOf(kFormat);
   const DF d;
   const size_t first_unit = k0 / kSpec.unit_inputs();
   const size_t units = inputs / kSpec.unit_inputs();
-  for (size_t p = 0; p < 2; ++p) {
-    for (size_t v = 0; v < kPanelVectors; ++v) {
-      const size_t vector = p * kPanelVectors + v;
-      uint8_t* HWY_RESTRICT codes = scratch.codes[vector / 2] + vector % 2 * kVectorBytes;
-      float* HWY_RESTRICT scales = scratch.scales[vector / 2] + vector % 2 * kLanes;
-      float* HWY_RESTRICT mins = scratch.mins[vector / 2] + vector % 2 * kLanes;
-      const uint8_t* low = panels.lows[p] + k0 / kSlabInputs * kSpec.low_slab_bytes();
-      for (size_t u = 0; u < units; ++u) {
-        const uint8_t* unit = panels.units[p] + (first_unit + u) * kSpec.unit_bytes();
-        if (v == 0) {  // a step of few rows waits for memory here
-          PrefetchBytes<kSpec.unit_bytes(), 2>(unit + kUnpackPrefetchBytes);
-          PrefetchBytes<kSpec.unit_inputs() / kSlabInputs * kSpec.low_slab_bytes(), 2>(
-              low + kUnpackPrefetchBytes);
+  for (size_t v = 0; v < kPanelVectors; ++v) {
+    const size_t vector = p * kPanelVectors + v;
+    uint8_t* HWY_RESTRICT codes = scratch.codes[vector / 2] + vector % 2 * kVectorBytes;
+    float* HWY_RESTRICT scales = scratch.scales[vector / 2] + vector % 2 * kLanes;
+    float* HWY_RESTRICT mins = scratch.mins[vector / 2] + vector % 2 * kLanes;
+    const uint8_t* low = panels.lows[p] + k0 / kSlabInputs * kSpec.low_slab_bytes();
+    for (size_t u = 0; u < units; ++u) {
+      const uint8_t* unit = panels.units[p] + (first_unit + u) * kSpec.unit_bytes();
+      if (v == 0) {  // a step of few rows waits for memory here
+        PrefetchBytes<kSpec.unit_bytes(), 2>(unit + kUnpackPrefetchBytes);
+        PrefetchBytes<kSpec.unit_inputs() / kSlabInputs * kSpec.low_slab_bytes(), 2>(
+            low + kUnpackPrefetchBytes);
+      }
+      for (size_t g = 0; g < kSpec.unit_groups(); ++g) {
+        hn::Store(LoadScales<kFormat>(unit, g, v), d, scales);
+        scales += 2 * kLanes;
+        if constexpr (kSpec.has_min) {
+          hn::Store(LoadMins<kFormat>(unit, g, v), d, mins);
+          mins += 2 * kLanes;
         }
-        for (size_t g = 0; g < kSpec.unit_groups(); ++g) {
-          hn::Store(LoadScales<kFormat>(unit, g, v), d, scales);
-          scales += 2 * kLanes;
-          if constexpr (kSpec.has_min) {
-            hn::Store(LoadMins<kFormat>(unit, g, v), d, mins);
-            mins += 2 * kLanes;
+      }
+      const uint8_t* slab = unit + kSpec.slabs_offset();
+      for (size_t s = 0; s < kSpec.unit_inputs() / kSlabInputs; ++s) {
+        HWY_UNROLL(8) for (int q = 0; q < static_cast<int>(kSlabQuads); ++q) {
+          VU8 code = LoadCodes<kFormat>(slab, low, q, v);
+          if constexpr (kSigned && kSpec.zero != 0) {
+            code = hn::Sub(code, hn::Set(DU8(), static_cast<uint8_t>(kSpec.zero)));
           }
+          hn::Store(code, DU8(), codes);
+          codes += 2 * kVectorBytes;
         }
-        const uint8_t* slab = unit + kSpec.slabs_offset();
-        for (size_t s = 0; s < kSpec.unit_inputs() / kSlabInputs; ++s) {
-          HWY_UNROLL(8) for (int q = 0; q < static_cast<int>(kSlabQuads); ++q) {
-            VU8 code = LoadCodes<kFormat>(slab, low, q, v);
-            if constexpr (kSigned && kSpec.zero != 0) {
-              code = hn::Sub(code, hn::Set(DU8(), static_cast<uint8_t>(kSpec.zero)));
-            }
-            hn::Store(code, DU8(), codes);
-            codes += 2 * kVectorBytes;
-          }
-          slab += kSpec.slab_bytes();
-          low += kSpec.low_slab_bytes();
-        }
+        slab += kSpec.slab_bytes();
+        low += kSpec.low_slab_bytes();
       }
     }
   }
 }
 
-// UnpackPair of a quantised format with unsigned codes.
-using UnpackFunction = void (*)(const PanelPair&, size_t k0, size_t inputs, MatMulScratch&);
-inline UnpackFunction UnpackFunctionFor(Format format) {
-  UnpackFunction unpack = nullptr;
-  WithFormat(format, [&unpack]<Format kFormat>() {
-    if constexpr (!SpecOf(kFormat).is_float()) unpack = &UnpackPair<kFormat, false>;
-  });
-  return unpack;
+// UnpackPanel of some format.
+using UnpackFunction = void (*)(const PanelPair&, size_t p, size_t k0, size_t inputs,
+                                MatMulScratch&);
+
+HWY_INLINE void UnpackPair(UnpackFunction unpack, const PanelPair& panels, size_t k0, size_t inputs,
+                           MatMulScratch& scratch) {
+  for (size_t p = 0; p < 2; ++p) unpack(panels, p, k0, inputs, scratch);
 }
 
 // Rounds inputs [k0, k0 + 2 * pairs) of a pair of panels of f16 to bf16.
@@ -191,24 +188,28 @@ HWY_NOINLINE void UnpackFloatRow(const PackedMatrix& w, size_t row, float* HWY_R
 
 // The same for a quantised one. Unpacks the 15 rows beside it too, which saves a second way of
 // reading every format.
-HWY_NOINLINE inline void UnpackQuantRow(const PackedMatrix& w, size_t row, MatMulScratch& scratch,
-                                        float* HWY_RESTRICT out) {
+HWY_NOINLINE inline void UnpackQuantRow(UnpackFunction unpack, const PackedMatrix& w, size_t row,
+                                        MatMulScratch& scratch, float* HWY_RESTRICT out) {
   const QuantSpec& spec = SpecOf(w.format);
-  const UnpackFunction unpack = UnpackFunctionFor(w.format);
-  const size_t panel = row / kPanelRows;
-  const PanelPair panels({w, panel}, {w, panel});
+  const PanelRef panel = {w, row / kPanelRows};
   const size_t vector = row % kPanelRows / kLanes;
   const size_t lane = vector % 2 * kLanes + row % kLanes;
   const auto group = static_cast<size_t>(spec.group);
   for (size_t k0 = 0; k0 < w.cols; k0 += kBlockInputs) {
-    const size_t inputs = std::min(kBlockInputs, spec.padded_cols(w.cols) - k0);
-    unpack(panels, k0, inputs, scratch);
-    for (size_t k = 0; k < std::min(inputs, w.cols - k0); ++k) {
-      const size_t at = k / group * kTileOutputs + lane;
-      const int code =
-          scratch.codes[vector / 2][(k / 4 * kTileOutputs + lane) * 4 + k % 4] - spec.zero;
-      const float value = scratch.scales[vector / 2][at] * static_cast<float>(code);
-      out[k0 + k] = spec.has_min ? value - scratch.mins[vector / 2][at] : value;
+    unpack({panel, panel}, 0, k0, std::min(kBlockInputs, spec.padded_cols(w.cols) - k0), scratch);
+    const uint8_t* HWY_RESTRICT codes = scratch.codes[vector / 2] + lane * 4;
+    const float* HWY_RESTRICT scale = scratch.scales[vector / 2] + lane;
+    const float* HWY_RESTRICT min = scratch.mins[vector / 2] + lane;
+    const size_t end = std::min(k0 + kBlockInputs, w.cols);
+    for (size_t k = k0; k < end; k += group) {
+      for (size_t i = 0; i < std::min(group, end - k); ++i) {
+        const int code = codes[i / 4 * 2 * kVectorBytes + i % 4] - spec.zero;
+        const float value = *scale * static_cast<float>(code);
+        out[k + i] = spec.has_min ? value - *min : value;
+      }
+      codes += group / 4 * 2 * kVectorBytes;
+      scale += kTileOutputs;
+      min += kTileOutputs;
     }
   }
 }
@@ -218,16 +219,13 @@ HWY_NOINLINE inline void UnpackQuantRow(const PackedMatrix& w, size_t row, MatMu
 // One row of a packed matrix as f32, [w.cols]: an embedding lookup.
 HWY_INLINE void UnpackRow(const PackedMatrix& w, size_t row, MatMulScratch& scratch,
                           float* HWY_RESTRICT out) {
-  switch (w.format) {
-    case Format::kF32:
-      return matmul::UnpackFloatRow<Format::kF32>(w, row, out);
-    case Format::kF16:
-      return matmul::UnpackFloatRow<Format::kF16>(w, row, out);
-    case Format::kBF16:
-      return matmul::UnpackFloatRow<Format::kBF16>(w, row, out);
-    default:
-      return matmul::UnpackQuantRow(w, row, scratch, out);
-  }
+  WithFormat(w.format, [&]<Format kFormat>() HWY_ATTR {
+    if constexpr (SpecOf(kFormat).is_float()) {
+      matmul::UnpackFloatRow<kFormat>(w, row, out);
+    } else {
+      matmul::UnpackQuantRow(&matmul::UnpackPanel<kFormat, false>, w, row, scratch, out);
+    }
+  });
 }
 
 }  // namespace HWY_NAMESPACE

@@ -46,14 +46,14 @@ struct VisionWeights {
 
 // Every tensor of the encoder; nothing if the file has none of them: it is then for text only. A
 // file that has some but not all is kCorrupt; the error names the first that is missing or of
-// another shape.
+// another shape. Precondition: config.vision.present().
 inline Result<std::optional<VisionWeights>> FindVisionWeights(const WeightFile& file,
                                                               const Config& config) {
   using Found = std::optional<VisionWeights>;
   const bool any = std::any_of(
       file.sections().begin(), file.sections().end(),
       [](const Section& section) { return std::string_view(section.name).starts_with("vision."); });
-  if (!config.vision.present() || !any) return Found();
+  if (!any) return Found();
 
   const VisionConfig& vision = config.vision;
   const auto width = static_cast<std::size_t>(vision.width);
