@@ -135,7 +135,12 @@ HWY_NOINLINE inline float Softmax(float* HWY_RESTRICT scores, size_t begin, size
   const VI32 to = hn::Set(di, static_cast<int32_t>(last));
   VF max = lowest;
   if (first <= begin && end <= last + 1) {  // as within most pages
-    for (size_t i = begin; i < end; i += kLanes) max = hn::Max(max, hn::LoadU(d, scores + i));
+    VF max2 = lowest;                       // two chains: one would wait for itself
+    for (size_t i = begin; i < end; i += 2 * kLanes) {
+      max = hn::Max(max, hn::LoadU(d, scores + i));
+      max2 = hn::Max(max2, hn::LoadU(d, scores + i + kLanes));
+    }
+    max = hn::Max(max, max2);
   } else {
     for (size_t i = begin; i < end; i += kLanes) {
       const VI32 at = hn::Add(lanes, hn::Set(di, static_cast<int32_t>(i)));

@@ -155,7 +155,7 @@ struct QuantKernels {
 HWY_NOINLINE inline void QuantPair(const QuantKernels& kernels, const PanelPair& panels,
                                    const Activations& x, size_t row0, size_t rows,
                                    MatMulScratch& scratch, float* HWY_RESTRICT c) {
-  const size_t block = BlockLength(x.inputs(), kBlockInputs);
+  const size_t block = BlockLength(x.inputs(), rows <= kFewRows ? kFewRowsInputs : kBlockInputs);
   for (size_t k0 = 0; k0 < x.inputs(); k0 += block) {
     const size_t inputs = std::min(block, x.inputs() - k0);
     UnpackPair(kernels.unpack, panels, k0, inputs, scratch);

@@ -138,47 +138,50 @@ HWY_INLINE VI16 SwapMiddle(VI16 q) {
   return hn::BitCast(DI16(), hn::Or(outer, hn::Or(b, c)));
 }
 
-// One group of 32 inputs into integers of magnitude at most `limit`.
+// One group of 32 inputs into integers of magnitude at most `limit`, which begin at `at` in the
+// forms of `out`; its scale, and the sums of its halves.
 HWY_INLINE void Group(const float* HWY_RESTRICT x, unsigned forms, float limit,
-                      const Activations& out, size_t row, size_t group) {
+                      const Activations& out, size_t at, float* HWY_RESTRICT scale,
+                      int32_t* HWY_RESTRICT sums) {
+  constexpr size_t kVectors = kActivationGroup / kLanes;
   const DF d;
   const DI32 di;
+  VF values[kVectors];
   VF largest = hn::Zero(d);
-  for (size_t i = 0; i < kActivationGroup; i += kLanes) {
-    largest = hn::Max(largest, hn::Abs(hn::LoadU(d, x + i)));
+  HWY_UNROLL(8) for (size_t v = 0; v < kVectors; ++v) {
+    values[v] = hn::LoadU(d, x + v * kLanes);
+    largest = hn::Max(largest, hn::Abs(values[v]));
   }
   const float max = hn::ReduceMax(d, largest);
   // Below 1e-30 the inverse would overflow; such a group is zero to any accuracy that matters.
-  const float inverse = max > 1e-30f ? limit / max : 0.0f;
-  out.scales[row * out.groups() + group] = max > 1e-30f ? max / limit : 0.0f;
+  const VF inverse = hn::Set(d, max > 1e-30f ? limit / max : 0.0f);
+  *scale = max > 1e-30f ? max / limit : 0.0f;
 
-  HWY_ALIGN int32_t q[kActivationGroup];
-  const VF scale = hn::Set(d, inverse);
-  for (size_t i = 0; i < kActivationGroup; i += kLanes) {
-    hn::Store(hn::NearestInt(hn::Mul(hn::LoadU(d, x + i), scale)), di, q + i);
+  VI32 q[kVectors];
+  HWY_UNROLL(8) for (size_t v = 0; v < kVectors; ++v) {
+    q[v] = hn::NearestInt(hn::Mul(values[v], inverse));
   }
-  int32_t* sums = out.sums + row * out.sum_groups() + group * 2;
-  for (size_t half = 0; half < 2; ++half) {
+  static_assert(kVectors % 2 == 0);
+  HWY_UNROLL(2) for (size_t half = 0; half < 2; ++half) {
     VI32 sum = hn::Zero(di);
-    for (size_t i = 0; i < kSumGroup; i += kLanes) {
-      sum = hn::Add(sum, hn::Load(di, q + half * kSumGroup + i));
+    HWY_UNROLL(4) for (size_t v = 0; v < kVectors / 2; ++v) {
+      sum = hn::Add(sum, q[half * (kVectors / 2) + v]);
     }
     sums[half] = hn::ReduceSum(di, sum);
   }
 
   const hn::Rebind<int8_t, DF> d8;
   const hn::Rebind<int16_t, DF> d16;
-  const size_t at = row * out.stride + group * kActivationGroup;
-  for (size_t i = 0; i < kActivationGroup; i += kLanes) {
-    const VI32 v = hn::Load(di, q + i);
-    if (forms & kFormBytes) hn::StoreU(hn::DemoteTo(d8, v), d8, out.bytes + at + i);
+  HWY_UNROLL(8) for (size_t v = 0; v < kVectors; ++v) {
+    const size_t to = at + v * kLanes;
+    if (forms & kFormBytes) hn::StoreU(hn::DemoteTo(d8, q[v]), d8, out.bytes + to);
     if (forms & kFormPlanes) {
-      // high = (v + 128) >> 8 leaves a low part in -128 .. 127.
-      const VI32 high = hn::ShiftRight<8>(hn::Add(v, hn::Set(di, 128)));
-      hn::StoreU(hn::DemoteTo(d8, high), d8, out.bytes + at + i);
-      hn::StoreU(hn::DemoteTo(d8, hn::Sub(v, hn::ShiftLeft<8>(high))), d8, out.low + at + i);
+      // high = (q + 128) >> 8 leaves a low part in -128 .. 127.
+      const VI32 high = hn::ShiftRight<8>(hn::Add(q[v], hn::Set(di, 128)));
+      hn::StoreU(hn::DemoteTo(d8, high), d8, out.bytes + to);
+      hn::StoreU(hn::DemoteTo(d8, hn::Sub(q[v], hn::ShiftLeft<8>(high))), d8, out.low + to);
     }
-    if (forms & kFormWords) hn::StoreU(hn::DemoteTo(d16, v), d16, out.words + at + i);
+    if (forms & kFormWords) hn::StoreU(hn::DemoteTo(d16, q[v]), d16, out.words + to);
   }
   if (forms & kFormWords) {
     const DI16 dw;
@@ -216,15 +219,18 @@ HWY_NOINLINE inline void StoreActivations(const float* HWY_RESTRICT x, size_t be
   }
   if (!(forms & (kFormBytes | kFormPlanes | kFormWords))) return;
   const float limit = precision == Precision::kFast ? kMaxByte : kMaxWord;
-  for (size_t i = begin; i < end; i += kActivationGroup) {
+  float* scale = out.scales + row * out.groups() + begin / kActivationGroup;
+  int32_t* sums = out.sums + row * out.sum_groups() + begin / kSumGroup;
+  size_t i = begin;
+  for (; i + kActivationGroup <= begin + count; i += kActivationGroup) {
+    quantize::Group(x + (i - begin), forms, limit, out, at + i, scale++, sums);
+    sums += 2;
+  }
+  for (; i < end; i += kActivationGroup) {
     HWY_ALIGN float padded[kActivationGroup] = {};
-    const float* group = padded;
-    if (i + kActivationGroup <= begin + count) {
-      group = x + (i - begin);
-    } else {
-      for (size_t j = i; j < begin + count; ++j) padded[j - i] = x[j - begin];
-    }
-    quantize::Group(group, forms, limit, out, row, i / kActivationGroup);
+    for (size_t j = i; j < begin + count; ++j) padded[j - i] = x[j - begin];
+    quantize::Group(padded, forms, limit, out, at + i, scale++, sums);
+    sums += 2;
   }
 }
 

@@ -19,12 +19,11 @@ namespace HWY_NAMESPACE {
 
 // Rows of activations that a thread takes through a pair of panels at a time: many, because each
 // block of rows unpacks all weights again, and so few that a stretch of kBlockInputs inputs of them
-// stays in the second-level cache while all pairs pass over it. Two blocks are a chunk of prefill;
-// blocks of 120 rows, of which five are, make 1860 instead of 2260 tokens/s (270M Q4_K_M, two cores
-// of Zen 4). With AMX, to unpack takes longer than the products of 100 rows, and a chunk is one
-// block. Whole register tiles of every kind.
-inline constexpr size_t kRowBlock = kMayHaveAmx ? 528 : kManyRegisters ? 264 : 260;
-static_assert(kRowBlock % kTileRows == 0 && kRowBlock % kFloatTileRows == 0);
+// stays in the second-level cache while all pairs pass over it. With AVX-512 that cache has a
+// megabyte, and a chunk of prefill is one block: 264 rows make 4545 instead of 4870 tokens/s in
+// kFast (270M Q4_K_M, two cores of Zen 5). Whole register tiles of every kind.
+inline constexpr size_t kRowBlock = kManyRegisters ? 528 : 280;
+static_assert(kRowBlock / 2 % kTileRows == 0 && kRowBlock / 2 % kFloatTileRows == 0);
 
 // One of the threads that work together.
 struct TeamMember {
@@ -37,12 +36,14 @@ struct TeamMember {
 // blocks, at most `most` items at a time.
 template <class F>
 HWY_INLINE void ForBlocks(TeamMember member, size_t count, size_t rows, size_t most, const F& f) {
-  const size_t row_blocks = (rows + kRowBlock - 1) / kRowBlock;
+  // Many threads among few items: smaller blocks leave none of them idle.
+  const size_t block = count < 8 * member.threads ? kRowBlock / 2 : kRowBlock;
+  const size_t row_blocks = (rows + block - 1) / block;
   const Range part = member.PartOf(count * row_blocks);
   for (size_t i = part.begin; i < part.end;) {
-    const size_t r0 = i / count * kRowBlock;
+    const size_t r0 = i / count * block;
     const size_t items = std::min({most, part.end - i, count - i % count});
-    f(i % count, items, r0, std::min(kRowBlock, rows - r0));
+    f(i % count, items, r0, std::min(block, rows - r0));
     i += items;
   }
 }

@@ -26,7 +26,7 @@ inline constexpr size_t kTilesPerPair = kPairOutputs / kTileOutputs;
 // Rows of a register tile. 16 registers: 4 rows x 2 vectors of integer sums leave room for the
 // weights and a broadcast; 32 registers hold 6 x 2 sums of integers and of floats.
 inline constexpr size_t kTileRows = kManyRegisters ? 6 : 4;
-inline constexpr size_t kRestTileRows = kManyRegisters ? 4 : 2;
+inline constexpr size_t kRestTileRows = 2;
 inline constexpr size_t kFloatTileRows = kManyRegisters ? 12 : 5;
 inline constexpr size_t kMostSums = 24;  // that 32 registers hold, besides what is multiplied
 
