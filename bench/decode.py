@@ -3,7 +3,8 @@
 
     bench/decode.py --lapidary build/release/examples/lapidary -m gemma-3-270m.lap [--draft SMALLER] [-r 3]
 
-Prints tables for docs/decoding.md. Texts with and without guesses must be equal, or the script fails.
+Prints tables for docs/decoding.md. Texts with and without guesses, and with the whole
+head, must be equal, or the script fails.
 """
 
 import argparse
@@ -38,6 +39,18 @@ FREE = {
     "letter": "Dear Sir or Madam, I am writing to you because",
     "history": "The economic history of the nineteenth century was shaped by",
 }
+OTHER = {
+    "Spanish": "Había una vez un pescador que vivía con su hija en una",
+    "French": "Le musée ouvre ses portes tous les jours sauf",
+    "German": "Im Winter fahren viele Leute in die Berge, weil",
+    "Chinese": "北京是中国的首都，这座城市",
+    "C": "#include <stdio.h>\n\nint main(int argc, char** argv) {\n",
+    "HTML": "<!DOCTYPE html>\n<html>\n<head>\n<title>",
+    "numbers": "The first thirty prime numbers are 2, 3, 5, 7, 11, 13,",
+    "question": "Question: Why do leaves turn red in autumn?\nAnswer:",
+    "list": "Ten things to bring on a long hike:\n1. Water\n2.",
+    "dialogue": "\"Where have you been?\" she asked.\n\"I was",
+}
 
 
 def run(program, *arguments):
@@ -54,6 +67,17 @@ def heads(args):
     whole, best = (statistics.median(v) for v in speeds.values())
     print(f"| decode | tokens/s |\n|---|---:|\n| whole head | {whole:.1f} |\n"
           f"| best token | {best:.1f} ({best / whole:.2f}x) |\n")
+
+
+def compare_heads(args):
+    """Greedy texts, and the same drawn at a temperature that leaves only the likeliest token, for which the whole
+    head is read."""
+    prompts = {**COPYING, **FREE, **OTHER}
+    for name, prompt in prompts.items():
+        flags = ("generate", "-m", args.model, "-p", prompt, "-n", args.compare)
+        if run(args.lapidary, *flags)["ids"] != run(args.lapidary, *flags, "--temp", 1e-6)["ids"]:
+            sys.exit(f"{name}: the best token is not that of the whole head")
+    print(f"Best tokens are those of the whole head: {len(prompts)} prompts, {args.compare} tokens each.\n")
 
 
 def guesses(args, title, flags):
@@ -83,7 +107,9 @@ def main():
     parser.add_argument("--draft")
     parser.add_argument("-n", "--tokens", type=int, default=192)
     parser.add_argument("-r", "--runs", type=int, default=3)
+    parser.add_argument("--compare", type=int, default=256, help="tokens of each text that compares the heads")
     args = parser.parse_args()
+    compare_heads(args)
     heads(args)
     guesses(args, "prompt lookup", ["--lookup"])
     if args.draft:
