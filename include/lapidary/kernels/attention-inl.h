@@ -152,24 +152,16 @@ HWY_NOINLINE inline float Softmax(float* HWY_RESTRICT scores, size_t begin, size
   }
   const float m = hn::ReduceMax(d, max);
   *max_out = m;
-  // 16 partial sums in a fixed order, as in SumOfSquares.
-  constexpr size_t kSums = 16 / kLanes;
-  VF sums[kSums];
-  HWY_UNROLL(4) for (size_t v = 0; v < kSums; ++v) sums[v] = hn::Zero(d);
+  PartialSums sums;
   for (size_t i = begin; i < end; i += 16) {
-    HWY_UNROLL(4) for (size_t v = 0; v < kSums; ++v) {
-      const VF e = Exp(hn::Sub(hn::LoadU(d, scores + i + v * kLanes), hn::Set(d, m)));
-      sums[v] = hn::Add(sums[v], e);
+    HWY_UNROLL(4) for (size_t v = 0; v < kSumVectors; ++v) {
       const size_t at = i + v * kLanes;
+      const VF e = Exp(hn::Sub(hn::LoadU(d, scores + at), hn::Set(d, m)));
+      sums[v] = hn::Add(sums[v], e);
       StoreInputs(value_scales ? hn::Mul(e, hn::LoadU(d, value_scales + at)) : e, weights + at);
     }
   }
-  HWY_ALIGN float lane[16];
-  HWY_UNROLL(4) for (size_t v = 0; v < kSums; ++v) hn::Store(sums[v], d, lane + v * kLanes);
-  for (size_t half = 8; half != 0; half /= 2) {
-    for (size_t j = 0; j < half; ++j) lane[j] += lane[j + half];
-  }
-  return lane[0];
+  return sums.Total();
 }
 
 // out[rows][value_dim] = weights[rows][kPageKeys] times blocks [begin, end) of a page of values.

@@ -16,33 +16,27 @@ HWY_BEFORE_NAMESPACE();
 namespace lapidary {
 namespace HWY_NAMESPACE {
 
-// Adds 16 partial sums in a fixed order.
-HWY_INLINE float SumOfLanes(float* HWY_RESTRICT lanes) {
-  for (size_t half = 8; half != 0; half /= 2) {
-    for (size_t j = 0; j < half; ++j) lanes[j] += lanes[j + half];
-  }
-  return lanes[0];
-}
-
-// Sum of squares of x[n]. The 16 partial sums and their order are the same on every target, so that
-// vector width does not change a result.
+// Sum of squares of x[n].
 template <class Size>
 HWY_INLINE float SumOfSquares(const float* HWY_RESTRICT x, Size n) {
-  constexpr size_t kSums = 16 / kLanes;
   const DF d;
-  VF sums[kSums];
-  HWY_UNROLL(4) for (size_t v = 0; v < kSums; ++v) sums[v] = hn::Zero(d);
+  PartialSums sums;
   const size_t whole = n / 16 * 16;
   for (size_t i = 0; i < whole; i += 16) {
-    HWY_UNROLL(4) for (size_t v = 0; v < kSums; ++v) {
+    HWY_UNROLL(4) for (size_t v = 0; v < kSumVectors; ++v) {
       const VF a = hn::LoadU(d, x + i + v * kLanes);
       sums[v] = hn::MulAdd(a, a, sums[v]);
     }
   }
-  HWY_ALIGN float lanes[16];
-  HWY_UNROLL(4) for (size_t v = 0; v < kSums; ++v) hn::Store(sums[v], d, lanes + v * kLanes);
-  for (size_t i = whole; i < n; ++i) lanes[i - whole] += x[i] * x[i];
-  return SumOfLanes(lanes);
+  if (whole != n) {
+    HWY_ALIGN float rest[16] = {};
+    hwy::CopyBytes(x + whole, rest, (n - whole) * sizeof(float));
+    HWY_UNROLL(4) for (size_t v = 0; v < kSumVectors; ++v) {
+      const VF a = hn::Load(d, rest + v * kLanes);
+      sums[v] = hn::MulAdd(a, a, sums[v]);
+    }
+  }
+  return sums.Total();
 }
 
 // 1 / root mean square, as RMSNorm uses it.
@@ -75,20 +69,15 @@ HWY_NOINLINE inline void AddRmsNorm(const float* HWY_RESTRICT x, const float* HW
   }
 }
 
-// Sum of x[n], n a multiple of 16. Order as in SumOfSquares.
+// Sum of x[n], n a multiple of 16.
 HWY_INLINE float Sum(const float* HWY_RESTRICT x, size_t n) {
-  constexpr size_t kSums = 16 / kLanes;
-  const DF d;
-  VF sums[kSums];
-  HWY_UNROLL(4) for (size_t v = 0; v < kSums; ++v) sums[v] = hn::Zero(d);
+  PartialSums sums;
   for (size_t i = 0; i < n; i += 16) {
-    HWY_UNROLL(4) for (size_t v = 0; v < kSums; ++v) {
-      sums[v] = hn::Add(sums[v], hn::LoadU(d, x + i + v * kLanes));
+    HWY_UNROLL(4) for (size_t v = 0; v < kSumVectors; ++v) {
+      sums[v] = hn::Add(sums[v], hn::LoadU(DF(), x + i + v * kLanes));
     }
   }
-  HWY_ALIGN float lanes[16];
-  HWY_UNROLL(4) for (size_t v = 0; v < kSums; ++v) hn::Store(sums[v], d, lanes + v * kLanes);
-  return SumOfLanes(lanes);
+  return sums.Total();
 }
 
 // out = (x - mean) / standard deviation * gain + bias, [n], n a multiple of 16. out may not be x.

@@ -57,6 +57,38 @@ inline constexpr bool kHasBF16Dot = HWY_NATIVE_DOT_BF16 != 0;
 // Whether there are 32 vector registers to hold a tile of sums, rather than 16.
 inline constexpr bool kManyRegisters = HWY_TARGET <= HWY_AVX3 || HWY_ARCH_ARM_A64;
 
+// 16 partial sums. Their number and the order in which they are added are the same on every target,
+// so that the width of vectors does not change a result.
+inline constexpr size_t kSumVectors = 16 / kLanes;
+class PartialSums {
+ public:
+  HWY_INLINE PartialSums() {
+    HWY_UNROLL(4) for (size_t v = 0; v < kSumVectors; ++v) sums_[v] = hn::Zero(DF());
+  }
+  HWY_INLINE VF& operator[](size_t vector) { return sums_[vector]; }
+
+  HWY_INLINE float Total() {
+    for (size_t half = kSumVectors / 2; half != 0; half /= 2) {
+      for (size_t v = 0; v < half; ++v) sums_[v] = hn::Add(sums_[v], sums_[v + half]);
+    }
+    return TotalOf(DF(), sums_[0]);
+  }
+
+ private:
+  // Adds the upper half to the lower one until one lane is left.
+  template <class D>
+  static HWY_INLINE float TotalOf(D d, hn::Vec<D> v) {
+    if constexpr (hn::MaxLanes(d) == 1) {
+      return hn::GetLane(v);
+    } else {
+      const hn::Half<D> half;
+      return TotalOf(half, hn::Add(hn::LowerHalf(half, v), hn::UpperHalf(half, v)));
+    }
+  }
+
+  VF sums_[kSumVectors];
+};
+
 // Four consecutive activations (bytes), or two (words), in every 32-bit lane.
 HWY_INLINE VI32 Broadcast32(const void* p) {
   int32_t bits;
