@@ -43,8 +43,8 @@ struct DecoderWeights {
 // Moves powers of two from the gains of keys to those of queries, [head_dim] each, so that all
 // dimensions of a key are of the same size. Their product, a score, stays the same to the bit, but
 // a key whose dimensions share one scale of 8-bit integers loses less: gains of the 270M reach 30
-// where most are 3. Dimensions i and i + head_dim / 2, which RoPE turns into each other, get the
-// same factor.
+// where most are 3, and int8 costs 0.58 % of perplexity instead of 1.12 % (docs/numerics.md).
+// Dimensions i and i + head_dim / 2, which RoPE turns into each other, get the same factor.
 inline void BalanceGains(std::size_t head_dim, float* q_norm, float* k_norm) {
   const std::size_t half = head_dim / 2;
   for (std::size_t i = 0; i < half; ++i) {
