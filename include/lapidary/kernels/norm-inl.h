@@ -19,22 +19,19 @@ namespace HWY_NAMESPACE {
 // Sum of squares of x[n].
 template <class Size>
 HWY_INLINE float SumOfSquares(const float* HWY_RESTRICT x, Size n) {
-  const DF d;
   PartialSums sums;
-  const size_t whole = n / 16 * 16;
-  for (size_t i = 0; i < whole; i += 16) {
+  const auto add = [&sums](const float* from) LAPIDARY_INLINE_LAMBDA {
     HWY_UNROLL(4) for (size_t v = 0; v < kSumVectors; ++v) {
-      const VF a = hn::LoadU(d, x + i + v * kLanes);
+      const VF a = hn::LoadU(DF(), from + v * kLanes);
       sums[v] = hn::MulAdd(a, a, sums[v]);
     }
-  }
+  };
+  const size_t whole = n / 16 * 16;
+  for (size_t i = 0; i < whole; i += 16) add(x + i);
   if (whole != n) {
     HWY_ALIGN float rest[16] = {};
     hwy::CopyBytes(x + whole, rest, (n - whole) * sizeof(float));
-    HWY_UNROLL(4) for (size_t v = 0; v < kSumVectors; ++v) {
-      const VF a = hn::Load(d, rest + v * kLanes);
-      sums[v] = hn::MulAdd(a, a, sums[v]);
-    }
+    add(rest);
   }
   return sums.Total();
 }
