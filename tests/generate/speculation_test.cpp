@@ -139,8 +139,12 @@ TEST_CASE("a draft model, whatever it drafts, and prompt lookup change no text")
       const GenerateResult found = Run(options);
       CHECK(found.ids == expected.ids);
       CHECK(found.guesses > 0);
-      // A model that drafts for itself is always right when nothing is drawn.
-      if (model == &TheModel() && temperature == 0) CHECK(found.guesses == found.guesses_true);
+      // A model that drafts for itself is always right when nothing is drawn; but the text may end
+      // before the last of its rounds, of at most 15 guesses, does.
+      if (model == &TheModel() && temperature == 0) {
+        CHECK(found.guesses_true > 0);
+        CHECK(found.guesses - found.guesses_true <= 15);
+      }
     }
     GenerateOptions options = plain;
     options.guess = PromptLookup();

@@ -177,7 +177,7 @@ TEST_CASE("bytes that are no session of this model are errors") {
   damaged[saved.size() - 1000] ^= 1;
   CHECK(code(damaged) == ErrorCode::kCorrupt);
   std::vector<std::uint8_t> newer = saved;
-  newer[8] = 2;
+  newer[8] = static_cast<std::uint8_t>(kSessionVersion + 1);
   CHECK(code(newer, true) == ErrorCode::kUnsupported);
 
   const Model<RingModel> weights =
