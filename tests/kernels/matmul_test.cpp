@@ -212,6 +212,20 @@ TEST_CASE("AMX and vectors agree to the bit in kExact") {
   CHECK(compared > 0);
 }
 
+TEST_CASE("blocks of rows are halved where that evens out the work of many threads") {
+  constexpr size_t kHalf = kRowBlock / 2;
+  for (const size_t threads : {1, 2, 4, 5, 10, 20}) {
+    CHECK(RowBlockFor(20, kRowBlock, threads) == kRowBlock);  // even as it is
+  }
+  CHECK(RowBlockFor(20, kRowBlock, 8) == kHalf);      // 2.5 instead of 3
+  CHECK(RowBlockFor(20, kRowBlock, 16) == kHalf);     // 1.5 instead of 2
+  CHECK(RowBlockFor(21, kRowBlock, 2) == kRowBlock);  // 10.5 instead of 11 is too little
+  CHECK(RowBlockFor(20, kHalf, 8) == kRowBlock);      // nothing to halve
+  CHECK(RowBlockFor(20, 1, 8) == kRowBlock);
+  CHECK(RowBlockFor(20, kRowBlock + 9, 1) == kRowBlock);  // the last block may be short
+  CHECK(RowBlockFor(1000, 8 * kRowBlock, 64) == kRowBlock);
+}
+
 // One after the other, the members of a team do what its threads do side by side.
 // The formats differ, so that their neighbours in a group want other forms of the activations.
 TEST_CASE("a team computes every output of several matrices once, in all blocks of rows") {

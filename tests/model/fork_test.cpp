@@ -176,9 +176,11 @@ TEST_CASE("bytes that are no session of this model are errors") {
   std::vector<std::uint8_t> damaged = saved;
   damaged[saved.size() - 1000] ^= 1;
   CHECK(code(damaged) == ErrorCode::kCorrupt);
-  std::vector<std::uint8_t> newer = saved;
-  newer[8] = static_cast<std::uint8_t>(kSessionVersion + 1);
-  CHECK(code(newer, true) == ErrorCode::kUnsupported);
+  for (const std::uint32_t version : {kSessionVersion - 1, kSessionVersion + 1}) {
+    std::vector<std::uint8_t> other_version = saved;
+    other_version[8] = static_cast<std::uint8_t>(version);
+    CHECK(code(other_version, true) == ErrorCode::kUnsupported);
+  }
 
   const Model<RingModel> weights =
       OpenTiny<RingModel>(TinyFormats::Uniform(Format::kQ4_0), {.threads = 1});

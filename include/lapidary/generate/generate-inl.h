@@ -86,6 +86,14 @@ class Generation {
     return Accept(id, session.position() == session.context());
   }
 
+  // How many tokens may yet be appended behind the one that Next chose; the last of a text is not.
+  template <ModelSpec M>
+  size_t AppendedLater(const Session<M>& session) const {
+    return std::min(options_.max_tokens - result_.ids.size(),
+                    session.context() - session.position()) -
+           1;
+  }
+
   // The text so far, and what was held back of it.
   GenerateResult Finish() {
     if (!stops_.stopped()) {
@@ -190,7 +198,7 @@ Result<GenerateResult> Continue(const Model<M>& model, Session<M>& session,
     } else if (options.guess) {
       std::vector<int32_t> ids(session.ids().begin(), session.ids().end());
       ids.push_back(*id);
-      guesses = speculation.NextRound(ids, watch.seconds());
+      guesses = speculation.NextRound(ids, watch.seconds(), generation->AppendedLater(session));
     }
     if (Status status = session.Append(*id, guesses); !status) return status.error();
   }

@@ -77,15 +77,17 @@ class Speculation {
   // The earlier guess for this token came true.
   void CameTrue() { ++came_true_; }
 
-  // Guesses for the step of the next token; `ids` are all tokens, this one included. `seconds`
-  // since the generation began.
-  std::vector<std::int32_t> NextRound(std::span<const std::int32_t> ids, double seconds) {
+  // Guesses for the step of the next token, at most `useful`; `ids` are all tokens, this one
+  // included. `seconds` since the generation began.
+  std::vector<std::int32_t> NextRound(std::span<const std::int32_t> ids, double seconds,
+                                      std::size_t useful) {
     if (!guess_) return {};
     EndRound(seconds);
     guessed_ = came_true_ = 0;
-    if (one_ == 0 || saved_ < -(one_ + 0.01 * seconds)) return {};
-    std::vector<std::int32_t> guesses = guess_(ids, most_);
-    guesses.resize(std::min(guesses.size(), most_));
+    const std::size_t most = std::min(most_, useful);
+    if (most == 0 || one_ == 0 || saved_ < -(one_ + 0.01 * seconds)) return {};
+    std::vector<std::int32_t> guesses = guess_(ids, most);
+    guesses.resize(std::min(guesses.size(), most));
     guessed_ = guesses.size();
     return guesses;
   }

@@ -135,7 +135,8 @@ HWY_NOINLINE inline float Softmax(float* HWY_RESTRICT scores, size_t begin, size
   const VI32 to = hn::Set(di, static_cast<int32_t>(last));
   VF max = lowest;
   if (first <= begin && end <= last + 1) {  // as within most pages
-    VF max2 = lowest;                       // two chains: one would wait for itself
+    // Two chains, because one would wait for itself.
+    VF max2 = lowest;
     for (size_t i = begin; i < end; i += 2 * kLanes) {
       max = hn::Max(max, hn::LoadU(d, scores + i));
       max2 = hn::Max(max2, hn::LoadU(d, scores + i + kLanes));

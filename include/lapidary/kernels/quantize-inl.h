@@ -219,18 +219,18 @@ HWY_NOINLINE inline void StoreActivations(const float* HWY_RESTRICT x, size_t be
   }
   if (!(forms & (kFormBytes | kFormPlanes | kFormWords))) return;
   const float limit = precision == Precision::kFast ? kMaxByte : kMaxWord;
-  float* scale = out.scales + row * out.groups() + begin / kActivationGroup;
-  int32_t* sums = out.sums + row * out.sum_groups() + begin / kSumGroup;
+  float* scales = out.scales + row * out.groups();
+  int32_t* sums = out.sums + row * out.sum_groups();
+  const auto store = [&](const float* group, size_t i) LAPIDARY_INLINE_LAMBDA {
+    quantize::Group(group, forms, limit, out, at + i, scales + i / kActivationGroup,
+                    sums + i / kSumGroup);
+  };
   size_t i = begin;
-  for (; i + kActivationGroup <= begin + count; i += kActivationGroup) {
-    quantize::Group(x + (i - begin), forms, limit, out, at + i, scale++, sums);
-    sums += 2;
-  }
+  for (; i + kActivationGroup <= begin + count; i += kActivationGroup) store(x + (i - begin), i);
   for (; i < end; i += kActivationGroup) {
     HWY_ALIGN float padded[kActivationGroup] = {};
     for (size_t j = i; j < begin + count; ++j) padded[j - i] = x[j - begin];
-    quantize::Group(padded, forms, limit, out, at + i, scale++, sums);
-    sums += 2;
+    store(padded, i);
   }
 }
 

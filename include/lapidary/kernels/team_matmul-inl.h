@@ -20,10 +20,11 @@ namespace HWY_NAMESPACE {
 // Rows of activations that a thread takes through a pair of panels at a time: many, because each
 // block of rows unpacks all weights again, and so few that a stretch of kBlockInputs inputs of them
 // stays in the second-level cache while all pairs pass over it. With AVX-512 that cache has a
-// megabyte, and a chunk of prefill is one block: 264 rows make 4545 instead of 4870 tokens/s in
-// kFast (270M Q4_K_M, two cores of Zen 5). Whole register tiles of every kind.
-inline constexpr size_t kRowBlock = kManyRegisters ? 528 : 280;
-static_assert(kRowBlock / 2 % kTileRows == 0 && kRowBlock / 2 % kFloatTileRows == 0);
+// megabyte, and a chunk of prefill is one block (2 to 5 % faster in kFast than two, 270M Q4_K_M,
+// two cores of Zen 5); with AMX, to unpack takes longer than the products of 100 rows. Whole
+// register tiles of every kind.
+inline constexpr size_t kRowBlock = kManyRegisters ? 528 : 260;
+static_assert(kRowBlock % kTileRows == 0 && kRowBlock % kFloatTileRows == 0);
 
 // One of the threads that work together.
 struct TeamMember {
@@ -32,12 +33,24 @@ struct TeamMember {
   Range PartOf(size_t count) const { return lapidary::PartOf(count, thread, threads); }
 };
 
+// Rows of a block for a team that shares `count` items times `rows` rows. Half of kRowBlock if that
+// takes more than a tenth off the largest share, as for 20 pairs among 8 threads, of which 3 are 20
+// % more than 2.5: more than to unpack all weights twice costs.
+constexpr size_t RowBlockFor(size_t count, size_t rows, size_t threads) {
+  const auto largest_share = [&](size_t block) {  // in rows of an item
+    const size_t blocks = (rows + block - 1) / block;
+    return (count * blocks + threads - 1) / threads * rows / blocks;
+  };
+  constexpr size_t kHalf = kRowBlock / 2;
+  if (rows <= kHalf) return kRowBlock;
+  return 10 * largest_share(kHalf) < 9 * largest_share(kRowBlock) ? kHalf : kRowBlock;
+}
+
 // Calls f(first item, items, first row, rows) for this thread's share of `count` items times row
 // blocks, at most `most` items at a time.
 template <class F>
 HWY_INLINE void ForBlocks(TeamMember member, size_t count, size_t rows, size_t most, const F& f) {
-  // Many threads among few items: smaller blocks leave none of them idle.
-  const size_t block = count < 8 * member.threads ? kRowBlock / 2 : kRowBlock;
+  const size_t block = RowBlockFor(count, rows, member.threads);
   const size_t row_blocks = (rows + block - 1) / block;
   const Range part = member.PartOf(count * row_blocks);
   for (size_t i = part.begin; i < part.end;) {
