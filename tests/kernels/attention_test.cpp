@@ -334,6 +334,21 @@ TEST_CASE(
   CHECK(std::abs(large.out[0] - 1) < 1e-6f);
 }
 
+TEST_CASE("the largest score is found wherever it stands in a page") {
+  HWY_ALIGN float scores[kPageKeys];
+  HWY_ALIGN PairInput weights[kPageKeys];
+  for (size_t place = 0; place < kPageKeys; ++place) {
+    std::fill_n(scores, kPageKeys, 0.0f);
+    scores[place] = 200;  // e^200 would be infinite, e^-200 is 0
+    float max = 0;
+    const float sum = attention::Softmax(scores, 0, kPageKeys, 0, kPageKeys - 1,
+                                         /*value_scales=*/nullptr, weights, &max);
+    CHECK(max == 200.0f);
+    CHECK(sum == 1.0f);
+    CHECK(hwy::ConvertScalarTo<float>(weights[place]) == 1.0f);
+  }
+}
+
 TEST_CASE("pages merge in any scale of their maxima") {
   std::mt19937 random(5);
   const size_t n = 64;

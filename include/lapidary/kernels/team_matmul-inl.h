@@ -20,7 +20,7 @@ namespace HWY_NAMESPACE {
 // Rows of activations that a thread takes through a pair of panels at a time: many, because each
 // block of rows unpacks all weights again, and so few that a stretch of kBlockInputs inputs of them
 // stays in the second-level cache while all pairs pass over it. With AVX-512 that cache has a
-// megabyte, and a chunk of prefill is one block (2 to 5 % faster in kFast than two, 270M Q4_K_M,
+// megabyte, and a chunk of prefill is one block (1 to 5 % faster in kFast than two, 270M Q4_K_M,
 // two cores of Zen 5); with AMX, to unpack takes longer than the products of 100 rows. Whole
 // register tiles of every kind.
 inline constexpr size_t kRowBlock = kManyRegisters ? 528 : 260;

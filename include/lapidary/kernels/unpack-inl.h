@@ -27,7 +27,8 @@ namespace HWY_NAMESPACE {
 // of Zen 4 with 32 KB.) A multiple of the largest unit, 256.
 inline constexpr size_t kBlockInputs = 1024;
 // Few rows leave what was unpacked so soon that less of it at a time is better: 16 sessions of the
-// 1B in Q4_0 make 352 instead of 309 tokens/s, 32 make 375 instead of 365 (two cores of Zen 5).
+// 1B in Q4_0 make 352 instead of 309 tokens/s, 32 make 375 instead of 365 (two cores of Zen 5; with
+// AVX2 there 8 make 150 instead of 140, 16 make 168 instead of 161).
 inline constexpr size_t kFewRows = 32;
 inline constexpr size_t kFewRowsInputs = 256;
 inline constexpr size_t kFloatBlockInputs = 512;
