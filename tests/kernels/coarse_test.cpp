@@ -52,7 +52,7 @@ Expected Bound(const uint8_t* blocks, const std::vector<std::vector<float>>& inp
     double sum = 0, largest = 0;
     for (size_t i = 0; i < 32; ++i) {
       const int code = static_cast<int8_t>(blocks[2 + i]) + 128;
-      sum += seen.x.bytes[row * seen.x.stride + k + i] * (code / 16 * 16 + 7.5 - 128);
+      sum += GroupAt<kFormBytes>(seen.x, row, k)->bytes[i] * (code / 16 * 16 + 7.5 - 128);
     }
     for (const std::vector<float>& x : inputs) largest = std::max(largest, Group(&x[k]).variance);
     const double step = Group(&inputs[row][k]).step;

@@ -278,6 +278,12 @@ TEST_CASE("a team computes every output of several matrices once, in all blocks 
   }
 }
 
+// The first scale of activations in a form of integers.
+float FirstScale(const Activations& x, unsigned form) {
+  if (form == kFormBytes) return x.bytes->factors.scale;
+  return form == kFormPlanes ? x.planes->factors.scale : x.words->factors.scale;
+}
+
 // Blocks with every code and every scale byte at one end of its range, f16 scales 1 (minima 0.5).
 std::vector<uint8_t> ExtremeBlocks(const QuantSpec& spec, size_t blocks, uint8_t fill) {
   std::vector<uint8_t> bytes(blocks * static_cast<size_t>(spec.source_bytes), fill);
@@ -313,8 +319,9 @@ TEST_CASE("codes and activations at the ends of their ranges overflow nothing") 
           rows[6][k] = k % 3 == 0 ? 1.0f : -1.0f;
         }
         const Input input(rows, spec->format, precision);
-        const bool rounds = FormFor(spec->format, precision) == kFormBF16;
-        if (!rounds) CHECK(std::abs(input.x.scales[0] * LimitOf(precision) - 1) < 1e-6f);
+        const unsigned form = FormFor(spec->format, precision);
+        const bool rounds = form == kFormBF16;
+        if (!rounds) CHECK(std::abs(FirstScale(input.x, form) * LimitOf(precision) - 1) < 1e-6f);
         const std::vector<float> out = Multiply(w.matrix, input.x, 0, 7, precision);
         // Codes are equal, so signs that alternate cancel: an error of the size of one product
         // would show.

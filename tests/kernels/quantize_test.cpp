@@ -40,10 +40,36 @@ uint16_t Bits(hwy::bfloat16_t value) {
   return bits;
 }
 
-// Input i of a row in the form kFormWords: every four are stored in the order 0 2 1 3.
-int16_t Word(const Activations& x, size_t row, size_t i) {
-  constexpr size_t kPlace[] = {0, 2, 1, 3};
-  return x.words[row * x.stride + i / 4 * 4 + kPlace[i % 4]];
+// Input i of a row in a form of integers.
+int Byte(const Activations& x, size_t row, size_t i) {
+  return GroupAt<kFormBytes>(x, row, i)->bytes[i % 32];
+}
+int Planes(const Activations& x, size_t row, size_t i) {
+  const PlaneGroup& group = *GroupAt<kFormPlanes>(x, row, i);
+  return 256 * group.high[i % 32] + group.low[i % 32];
+}
+int Word(const Activations& x, size_t row, size_t i) {
+  constexpr size_t kPlace[] = {0, 2, 1, 3};  // every four are stored in the order 0 2 1 3
+  return GroupAt<kFormWords>(x, row, i)->words[i % 32 / 4 * 4 + kPlace[i % 4]];
+}
+
+// What the groups of a row share, counting wrong values.
+template <unsigned kForm>
+size_t CountWrongFactors(const Activations& x, size_t row, const QuantizedRow& expected) {
+  size_t wrong = 0;
+  for (size_t g = 0; g < x.groups(); ++g) {
+    const GroupFactors& factors = GroupAt<kForm>(x, row, g * 32)->factors;
+    const double scale = g < expected.scales.size() ? expected.scales[g] : 0.0;
+    wrong += std::abs(static_cast<double>(factors.scale) - scale) > 1e-7 * scale;
+    int sums[2] = {};
+    for (size_t i = g * 32; i < g * 32 + 32 && i < expected.integers.size(); ++i) {
+      sums[i % 32 / 16] += expected.integers[i];
+    }
+    wrong += factors.first_half != sums[0];
+    wrong += factors.sum != sums[0] + sums[1];
+    wrong += factors.value_sum != factors.scale * static_cast<float>(sums[0] + sums[1]);
+  }
+  return wrong;
 }
 
 void CheckRow(std::span<const float> values, const Activations& x, size_t row, unsigned forms,
@@ -67,25 +93,14 @@ void CheckRow(std::span<const float> values, const Activations& x, size_t row, u
         wrong += Bits(x.bf16_low[at]) != BrainBits(value - FromBrainBits(high));
       }
     }
-    if (forms & kFormBytes) wrong += x.bytes[at] != integer;
-    if (forms & kFormPlanes) wrong += 256 * x.bytes[at] + x.low[at] != integer;
+    if (forms & kFormBytes) wrong += Byte(x, row, i) != integer;
+    if (forms & kFormPlanes) wrong += Planes(x, row, i) != integer;
     if (forms & kFormWords) wrong += Word(x, row, i) != integer;
   }
   CHECK(wrong == 0);
-  if (!(forms & (kFormBytes | kFormPlanes | kFormWords))) return;
-  for (size_t g = 0; g < x.groups(); ++g) {
-    const double scale = g < expected.scales.size() ? expected.scales[g] : 0.0;
-    wrong += std::abs(static_cast<double>(x.scales[row * x.groups() + g]) - scale) > 1e-7 * scale;
-  }
-  CHECK(wrong == 0);
-  for (size_t g = 0; g < x.sum_groups(); ++g) {
-    int32_t sum = 0;
-    for (size_t i = g * 16; i < g * 16 + 16 && i < expected.integers.size(); ++i) {
-      sum += expected.integers[i];
-    }
-    wrong += x.sums[row * x.sum_groups() + g] != sum;
-  }
-  CHECK(wrong == 0);
+  if (forms & kFormBytes) CHECK(CountWrongFactors<kFormBytes>(x, row, expected) == 0);
+  if (forms & kFormPlanes) CHECK(CountWrongFactors<kFormPlanes>(x, row, expected) == 0);
+  if (forms & kFormWords) CHECK(CountWrongFactors<kFormWords>(x, row, expected) == 0);
 }
 
 TEST_CASE("activations are stored in every form, odd tails filled with zeros") {
@@ -137,10 +152,10 @@ TEST_CASE("groups of zeros and of tiny values have scale 0") {
     const unsigned narrow = precision == Precision::kFast ? kFormBytes : kFormPlanes;
     StoreActivations(values.data(), 0, values.size(), kAllForms | narrow, precision, stored.x, 0);
     CheckRow(values, stored.x, 0, kAllForms | narrow, precision);
-    CHECK(stored.x.scales[0] == 0);
-    CHECK(stored.x.scales[1] == 0);
-    CHECK(stored.x.scales[2] > 0);
-    CHECK(stored.x.scales[3] > 0);
+    CHECK(stored.x.words[0].factors.scale == 0);
+    CHECK(stored.x.words[1].factors.scale == 0);
+    CHECK(stored.x.words[2].factors.scale > 0);
+    CHECK(stored.x.words[3].factors.scale > 0);
   }
 }
 
@@ -157,7 +172,8 @@ TEST_CASE("activations of several hundred thousand stay finite and lose less tha
     CheckRow(values, stored.x, 0, kAllForms | narrow, precision);
     const float limit = precision == Precision::kFast ? 0.5f / 127 : 0.5f / 32639;
     for (size_t i = 0; i < values.size(); ++i) {
-      const float back = stored.x.scales[i / 32] * static_cast<float>(Word(stored.x, 0, i));
+      const float scale = stored.x.words[i / 32].factors.scale;
+      const float back = scale * static_cast<float>(Word(stored.x, 0, i));
       CHECK(std::abs(back - values[i]) <= 3e5f * limit * 1.001f);
     }
   }
@@ -170,9 +186,9 @@ TEST_CASE("activations round to nearest, ties to even") {
   std::copy(std::begin(halves), std::end(halves), values.begin() + 1);
   Stored stored(1, 32);
   StoreActivations(values.data(), 0, 32, kFormBytes, Precision::kFast, stored.x, 0);
-  CHECK(stored.x.scales[0] == 1.0f);
+  CHECK(stored.x.bytes[0].factors.scale == 1.0f);
   const int expected[] = {127, 0, 2, 2, 0, -2, -2, 0, 126};
-  for (size_t i = 0; i < std::size(expected); ++i) CHECK(stored.x.bytes[i] == expected[i]);
+  for (size_t i = 0; i < std::size(expected); ++i) CHECK(Byte(stored.x, 0, i) == expected[i]);
 }
 
 TEST_CASE("bf16 is rounded to nearest even, not truncated") {
@@ -222,8 +238,8 @@ TEST_CASE("the forms of a buffer do not overlap") {
   for (size_t r = 0; r < rows; ++r) {
     CheckRow(values[r], stored.x, r, kAllForms | kFormPlanes, Precision::kExact);
   }
-  const auto* end = reinterpret_cast<const uint8_t*>(stored.x.sums + rows * stored.x.sum_groups());
-  CHECK(end == stored.memory.data() + stored.memory.size());
+  const auto* end = reinterpret_cast<const uint8_t*>(stored.x.words + rows * stored.x.group_stride);
+  CHECK(AlignedBytes(static_cast<size_t>(end - stored.memory.data())) == stored.memory.size());
 }
 
 }  // namespace

@@ -35,8 +35,8 @@ constexpr bool SuitsTiles(const matmul::GroupTraits& traits) {
 template <matmul::GroupTraits kTraits>
 HWY_NOINLINE void QuantTile(const TileColumn& w, size_t v, const Activations& x, size_t row,
                             size_t skip, float* HWY_RESTRICT c) {
-  static_assert(SuitsTiles(kTraits));
   constexpr size_t kGroup = kTraits.group;
+  static_assert(SuitsTiles(kTraits) && kGroup == kActivationGroup);
   const DF d;
   const DI32 di;
   const uint8_t* HWY_RESTRICT codes = w.codes + v * kVectorBytes;
@@ -46,13 +46,14 @@ HWY_NOINLINE void QuantTile(const TileColumn& w, size_t v, const Activations& x,
   HWY_UNROLL(16) for (size_t r = 0; r < kTileRows; ++r) {
     acc[r] = w.k0 == 0 ? hn::Zero(d) : hn::Load(d, c + r * kPairOutputs);
   }
-  for (size_t k = w.k0; k < w.k0 + w.inputs; k += kGroup) {
-    const size_t at = row * x.stride + k;
+  const PlaneGroup* HWY_RESTRICT group = GroupAt<kFormPlanes>(x, row, w.k0);
+  const size_t row_bytes = x.group_stride * sizeof(PlaneGroup);
+  for (size_t k = 0; k < w.inputs; k += kGroup, ++group) {
     Load<kB>(codes, 2 * kVectorBytes);
-    Load<kA>(x.bytes + at, x.stride);
+    Load<kA>(group->high, row_bytes);
     Zero<0>();
     MultiplyBytes<0, kA, kB>();
-    Load<kA + 1>(x.low + at, x.stride);
+    Load<kA + 1>(group->low, row_bytes);
     Zero<2>();
     MultiplyBytes<2, kA + 1, kB>();
     Store<0>(sums[0], kTileBytes);
@@ -61,9 +62,8 @@ HWY_NOINLINE void QuantTile(const TileColumn& w, size_t v, const Activations& x,
     HWY_UNROLL(16) for (size_t r = 0; r < kTileRows; ++r) {
       const VI32 high = hn::ShiftLeft<8>(hn::Load(di, sums[0] + r * kOutputs));
       const VI32 sum = hn::Add(high, hn::Load(di, sums[1] + r * kOutputs));
-      const float x_scale = x.scales[(row + r) * x.groups() + k / kActivationGroup];
       matmul::AddScaled<kTraits>(
-          sum, scale, /*min=*/[] {}, x_scale, /*x_sum=*/0, acc[r]);
+          sum, scale, /*min=*/[] {}, group[r * x.group_stride].factors.scale, /*x_sum=*/0, acc[r]);
     }
     codes += kGroup / 4 * 2 * kVectorBytes;
     scales += kTileOutputs;

@@ -69,11 +69,11 @@ inline void StoreCoarse(const float* HWY_RESTRICT x, const CoarseActivations& to
   StoreActivations(x, 0, to.x.cols, kFormBytes, Precision::kFast, to.x, row);
   const size_t groups = to.x.groups();
   for (size_t g = 0; g < groups; ++g) {
-    const int32_t* sums = to.x.sums + row * to.x.sum_groups() + 2 * g;
+    GroupFactors& factors = to.x.bytes[row * to.x.group_stride + g].factors;
     // weight = 16 scale (high + 7.5 / 16 - 8). Rounding to an integer moves a product by less than
     // a hundredth of its deviation.
     to.starts[row * groups + g] =
-        static_cast<int32_t>(std::lrint(-7.53125f * static_cast<float>(sums[0] + sums[1])));
+        static_cast<int32_t>(std::lrint(-7.53125f * static_cast<float>(factors.sum)));
     float squares = 0;
     const size_t begin = g * kActivationGroup;
     for (size_t i = begin; i < std::min(begin + kActivationGroup, to.x.cols); ++i) {
@@ -81,10 +81,9 @@ inline void StoreCoarse(const float* HWY_RESTRICT x, const CoarseActivations& to
     }
     // The activations are rounded too: by errors of a twelfth of a squared step each, times weights
     // of at most 128.
-    float& step = to.x.scales[row * groups + g];
     constexpr float kRounding = kActivationGroup * 128.0f * 128.0f / 12;
-    to.variances[row * groups + g] = 21.25f * squares + kRounding * step * step;
-    step *= 16;
+    to.variances[row * groups + g] = 21.25f * squares + kRounding * factors.scale * factors.scale;
+    factors.scale *= 16;
   }
 }
 
@@ -135,15 +134,16 @@ HWY_INLINE void CoarsePanels(const PanelPair& panels, size_t first, const Coarse
         const VI32 start = hn::Set(DI32(), x.starts[(row + r) * groups + group + g]);
         HWY_UNROLL(8) for (size_t v = 0; v < kVectors; ++v) sum[r][v] = start;
       }
+      const ByteGroup* HWY_RESTRICT x_group = x.x.bytes + row * x.x.group_stride + group + g;
       matmul::DotGroup<kTraits>(
-          matmul::SlabCodes<Format::kQ4_0>{{units[0] + slab, units[1] + slab}, {}, 0}, x.x, row,
-          (group + g) * kActivationGroup, sum);
+          matmul::SlabCodes<Format::kQ4_0>{{units[0] + slab, units[1] + slab}, {}, 0}, x_group,
+          x.x.group_stride, 0, sum);
       HWY_UNROLL(8) for (size_t v = 0; v < kVectors; ++v) {
         const VF scale = LoadScales<kFormat>(units[v / kPanelVectors], g, v % kPanelVectors);
         variance[v] =
             hn::MulAdd(hn::Mul(scale, scale), hn::Set(d, variances[group + g]), variance[v]);
         HWY_UNROLL(4) for (size_t r = 0; r < kRows; ++r) {
-          const VF x_scale = hn::Set(d, x.x.scales[(row + r) * groups + group + g]);
+          const VF x_scale = hn::Set(d, x_group[r * x.x.group_stride].factors.scale);
           product[r][v] =
               hn::MulAdd(hn::ConvertTo(d, sum[r][v]), hn::Mul(scale, x_scale), product[r][v]);
         }

@@ -62,7 +62,8 @@ constexpr GroupTraits TraitsOf(const QuantSpec& spec, Precision precision) {
   return {form, spec.group, spec.has_min, narrow ? QuadsIn16Bits(spec.code_bits(), spec.group) : 0};
 }
 
-// sum[r][v] += products of one quad of codes, w[kVecs], with the bytes a[r * stride ...].
+// sum[r][v] += products of one quad of codes, w[kVecs], with four bytes of kRows rows, the first at
+// a and the others `stride` bytes apart.
 template <size_t kRows, size_t kVecs>
 HWY_INLINE void DotQuad(const VU8 (&w)[kVecs], const int8_t* HWY_RESTRICT a, size_t stride,
                         VI32 (&sum)[kRows][kVecs]) {
@@ -75,135 +76,148 @@ HWY_INLINE void DotQuad(const VU8 (&w)[kVecs], const int8_t* HWY_RESTRICT a, siz
   }
 }
 
-// sum[r][v] += products of one group of codes with the activations of kRows rows, from input k of
-// row `row` on.
+// Calls dot(codes of the quad, q) for the quads q of a group, or for [begin, end) of them.
+template <size_t kVecs, class Codes, class Dot>
+HWY_INLINE void ForQuads(int begin, int end, const Codes& codes, const Dot& dot) {
+  HWY_UNROLL(8) for (int q = begin; q < end; ++q) {
+    VU8 w[kVecs];
+    HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) w[v] = codes(q, v);
+    dot(w, q);
+  }
+}
+
+// DotGroup for each form of activations: sum[r][v] += products of the codes of a group of weights
+// with the integers of kRows rows, from input `first` of a group on. x is that of the first row,
+// and rows are `stride` groups apart.
 template <GroupTraits kTraits, size_t kRows, size_t kVecs, class Codes>
-HWY_INLINE void DotGroup(const Codes& codes, const Activations& x, size_t row, size_t k,
-                         VI32 (&sum)[kRows][kVecs]) {
-  constexpr unsigned kForm = kTraits.form;
+HWY_INLINE void DotGroup(const Codes& codes, const PlaneGroup* HWY_RESTRICT x, size_t stride,
+                         size_t first, VI32 (&sum)[kRows][kVecs]) {
   constexpr int kQuads = kTraits.group / 4;
-  const DI32 d32;
-  const DI16 d16;
-  const DI8 d8;
-  const size_t x0 = row * x.stride + k;
-  const auto for_quads = [&](const auto& dot) LAPIDARY_INLINE_LAMBDA {
-    HWY_UNROLL(8) for (int q = 0; q < kQuads; ++q) {
-      VU8 w[kVecs];
-      HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) w[v] = codes(q, v);
-      dot(w, x0 + static_cast<size_t>(q) * 4);
+  const size_t row_bytes = stride * sizeof(PlaneGroup);
+  // There is no room for the sums of both planes of a large tile: it goes over the codes twice (6
+  // rows of Q5_0: 195 instead of 186 GOP/s, one core of Zen 4).
+  constexpr bool kTwice = 3 * kRows * kVecs > kMostSums;
+  VI32 high[kRows][kVecs];
+  SetZero(high);
+  ForQuads<kVecs>(0, kQuads, codes, [&](const VU8(&w)[kVecs], int q) LAPIDARY_INLINE_LAMBDA {
+    DotQuad(w, x->high + first + q * 4, row_bytes, high);
+    if constexpr (!kTwice) DotQuad(w, x->low + first + q * 4, row_bytes, sum);
+  });
+  HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) {
+    HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) {
+      sum[r][v] = hn::Add(sum[r][v], hn::ShiftLeft<8>(high[r][v]));
+      if constexpr (kTwice) KeepInRegister(sum[r][v]);
     }
-  };
-  if constexpr (kForm == kFormBytes && kHasByteDot) {
-    for_quads([&](const VU8(&w)[kVecs], size_t at)
-                  LAPIDARY_INLINE_LAMBDA { DotQuad(w, x.bytes + at, x.stride, sum); });
-  } else if constexpr (kForm == kFormPlanes) {
-    // There is no room for the sums of both planes of a large tile: it goes over the codes twice
-    // (6 rows of Q5_0: 195 instead of 186 GOP/s, one core of Zen 4).
-    constexpr bool kTwice = 3 * kRows * kVecs > kMostSums;
-    VI32 high[kRows][kVecs];
-    SetZero(high);
-    for_quads([&](const VU8(&w)[kVecs], size_t at) LAPIDARY_INLINE_LAMBDA {
-      DotQuad(w, x.bytes + at, x.stride, high);
-      if constexpr (!kTwice) DotQuad(w, x.low + at, x.stride, sum);
+  }
+  if constexpr (kTwice) {
+    ForQuads<kVecs>(0, kQuads, codes, [&](const VU8(&w)[kVecs], int q) LAPIDARY_INLINE_LAMBDA {
+      DotQuad(w, x->low + first + q * 4, row_bytes, sum);
     });
-    HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) {
-      HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) {
-        sum[r][v] = hn::Add(sum[r][v], hn::ShiftLeft<8>(high[r][v]));
-        if constexpr (kTwice) KeepInRegister(sum[r][v]);
-      }
-    }
-    if constexpr (kTwice) {
-      for_quads([&](const VU8(&w)[kVecs], size_t at)
-                    LAPIDARY_INLINE_LAMBDA { DotQuad(w, x.low + at, x.stride, sum); });
-    }
-  } else if constexpr (kForm == kFormBytes) {
+  }
+}
+
+template <GroupTraits kTraits, size_t kRows, size_t kVecs, class Codes>
+HWY_INLINE void DotGroup(const Codes& codes, const ByteGroup* HWY_RESTRICT x, size_t stride,
+                         size_t first, VI32 (&sum)[kRows][kVecs]) {
+  constexpr int kQuads = kTraits.group / 4;
+  if constexpr (kHasByteDot) {
+    ForQuads<kVecs>(0, kQuads, codes, [&](const VU8(&w)[kVecs], int q) LAPIDARY_INLINE_LAMBDA {
+      DotQuad(w, x->bytes + first + q * 4, stride * sizeof(ByteGroup), sum);
+    });
+  } else {
+    const DI16 d16;
     constexpr int kStep = kTraits.quads_in_16_bits;
     static_assert(kStep > 0 && kQuads % kStep == 0);
     HWY_UNROLL(8) for (int q0 = 0; q0 < kQuads; q0 += kStep) {
       VI16 narrow[kRows][kVecs];
       SetZero(narrow);
-      HWY_UNROLL(8) for (int q = q0; q < q0 + kStep; ++q) {
-        VU8 w[kVecs];
-        HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) w[v] = codes(q, v);
-        HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) {
-          const auto a = hn::BitCast(d8, Broadcast32(x.bytes + x0 + r * x.stride + q * 4));
-          HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) {
-            narrow[r][v] = hn::Add(narrow[r][v], hn::SatWidenMulPairwiseAdd(d16, w[v], a));
-            KeepInRegister(narrow[r][v]);
-          }
-        }
-      }
+      ForQuads<kVecs>(
+          q0, q0 + kStep, codes, [&](const VU8(&w)[kVecs], int q) LAPIDARY_INLINE_LAMBDA {
+            HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) {
+              const auto a = hn::BitCast(DI8(), Broadcast32(x[r * stride].bytes + first + q * 4));
+              HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) {
+                narrow[r][v] = hn::Add(narrow[r][v], hn::SatWidenMulPairwiseAdd(d16, w[v], a));
+                KeepInRegister(narrow[r][v]);
+              }
+            }
+          });
       const VI16 one = hn::Set(d16, int16_t{1});
       HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) {
         HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) {
-          sum[r][v] = hn::Add(sum[r][v], hn::WidenMulPairwiseAdd(d32, narrow[r][v], one));
-        }
-      }
-    }
-  } else {
-    static_assert(kForm == kFormWords);
-    const DU16 du16;
-    HWY_UNROLL(8) for (int q = 0; q < kQuads; ++q) {
-      VI16 even[kVecs], odd[kVecs];
-      HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) {
-        const auto w = hn::BitCast(du16, codes(q, v));
-        even[v] = hn::BitCast(d16, hn::And(w, hn::Set(du16, uint16_t{0x00FF})));
-        odd[v] = hn::BitCast(d16, hn::ShiftRight<8>(w));
-      }
-      HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) {
-        const int16_t* a = x.words + x0 + r * x.stride + q * 4;
-        const VI16 a_even = hn::BitCast(d16, Broadcast32(a));
-        const VI16 a_odd = hn::BitCast(d16, Broadcast32(a + 2));
-        HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) {
-          sum[r][v] = hn::Add(sum[r][v], hn::WidenMulPairwiseAdd(d32, even[v], a_even));
-          sum[r][v] = hn::Add(sum[r][v], hn::WidenMulPairwiseAdd(d32, odd[v], a_odd));
-          KeepInRegister(sum[r][v]);
+          sum[r][v] = hn::Add(sum[r][v], hn::WidenMulPairwiseAdd(DI32(), narrow[r][v], one));
         }
       }
     }
   }
 }
 
-// Sum of the integers of a row's group from input k on.
-template <GroupTraits kTraits>
-HWY_INLINE int32_t GroupSum(const Activations& x, size_t row, size_t k) {
-  const int32_t* sums = x.sums + row * x.sum_groups() + k / kSumGroup;
-  return kTraits.group == 32 ? sums[0] + sums[1] : sums[0];
+template <GroupTraits kTraits, size_t kRows, size_t kVecs, class Codes>
+HWY_INLINE void DotGroup(const Codes& codes, const WordGroup* HWY_RESTRICT x, size_t stride,
+                         size_t first, VI32 (&sum)[kRows][kVecs]) {
+  const DI32 d32;
+  const DI16 d16;
+  const DU16 du16;
+  ForQuads<kVecs>(
+      0, kTraits.group / 4, codes, [&](const VU8(&w)[kVecs], int q) LAPIDARY_INLINE_LAMBDA {
+        VI16 even[kVecs], odd[kVecs];
+        HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) {
+          const auto pairs = hn::BitCast(du16, w[v]);
+          even[v] = hn::BitCast(d16, hn::And(pairs, hn::Set(du16, uint16_t{0x00FF})));
+          odd[v] = hn::BitCast(d16, hn::ShiftRight<8>(pairs));
+        }
+        HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) {
+          const int16_t* a = x[r * stride].words + first + q * 4;
+          const VI16 a_even = hn::BitCast(d16, Broadcast32(a));
+          const VI16 a_odd = hn::BitCast(d16, Broadcast32(a + 2));
+          HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) {
+            sum[r][v] = hn::Add(sum[r][v], hn::WidenMulPairwiseAdd(d32, even[v], a_even));
+            sum[r][v] = hn::Add(sum[r][v], hn::WidenMulPairwiseAdd(d32, odd[v], a_odd));
+            KeepInRegister(sum[r][v]);
+          }
+        }
+      });
 }
 
-// acc += one group, scaled: scale * x_scale * sum - min * x_scale * x_sum, where sum is that of
-// (code - zero) x. `min()` loads the minima of the weights.
+// acc += one group, scaled: scale * x_scale * sum - min * x_sum, where sum is that of (code - zero)
+// times integers, and x_sum that of activations. `min()` loads the minima of the weights.
 template <GroupTraits kTraits, class Min>
-HWY_INLINE void AddScaled(VI32 sum, VF scale, const Min& min, float x_scale, int32_t x_sum,
-                          VF& acc) {
+HWY_INLINE void AddScaled(VI32 sum, VF scale, const Min& min, float x_scale, float x_sum, VF& acc) {
   const DF d;
   acc = hn::MulAdd(hn::ConvertTo(d, sum), hn::Mul(scale, hn::Set(d, x_scale)), acc);
-  if constexpr (kTraits.has_min) {
-    const float scaled_sum = x_scale * static_cast<float>(x_sum);
-    acc = hn::NegMulAdd(min(), hn::Set(d, scaled_sum), acc);
-  }
+  if constexpr (kTraits.has_min) acc = hn::NegMulAdd(min(), hn::Set(d, x_sum), acc);
 }
 
-// acc[r][v] += one group of kRows rows; see AddScaled. `scale(v)` and `min(v)` load those of the
-// weights.
-template <GroupTraits kTraits, size_t kRows, size_t kVecs, class Codes, class Scale, class Min>
+// acc[r][v] += one group of kRows rows; see DotGroup and AddScaled. `scale(v)` and `min(v)` load
+// those of the weights.
+template <GroupTraits kTraits, size_t kRows, size_t kVecs, class Codes, class Scale, class Min,
+          class Group>
 HWY_INLINE void AddGroup(const Codes& codes, const Scale& scale, const Min& min, int32_t zero,
-                         const Activations& x, size_t row, size_t k, VF (&acc)[kRows][kVecs]) {
+                         const Group* HWY_RESTRICT x, size_t stride, size_t first,
+                         VF (&acc)[kRows][kVecs]) {
+  // Of the inputs that the group of weights meets.
+  const auto sum_of = [first](const GroupFactors& factors) LAPIDARY_INLINE_LAMBDA {
+    if (kTraits.group == kActivationGroup) return factors.sum;
+    return first == 0 ? factors.first_half : factors.sum - factors.first_half;
+  };
+  const auto value_sum_of = [&](const GroupFactors& factors) LAPIDARY_INLINE_LAMBDA {
+    if (kTraits.group == kActivationGroup) return factors.value_sum;
+    return factors.scale * static_cast<float>(sum_of(factors));
+  };
   VI32 sum[kRows][kVecs];
-  int32_t x_sum[kRows];
   HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) {
-    x_sum[r] = GroupSum<kTraits>(x, row + r, k);
-    const VI32 start = hn::Set(DI32(), -zero * x_sum[r]);
+    // A format with minima has none but 0 for its zero.
+    const VI32 start =
+        kTraits.has_min ? hn::Zero(DI32()) : hn::Set(DI32(), -zero * sum_of(x[r * stride].factors));
     HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) sum[r][v] = start;
   }
-  DotGroup<kTraits>(codes, x, row, k, sum);
+  DotGroup<kTraits>(codes, x, stride, first, sum);
   HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) {
     const VF w_scale = scale(v);
     HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) {
-      const float x_scale = x.scales[(row + r) * x.groups() + k / kActivationGroup];
+      const GroupFactors& factors = x[r * stride].factors;
       AddScaled<kTraits>(
-          sum[r][v], w_scale, [&]() LAPIDARY_INLINE_LAMBDA { return min(v); }, x_scale, x_sum[r],
-          acc[r][v]);
+          sum[r][v], w_scale, [&]() LAPIDARY_INLINE_LAMBDA { return min(v); }, factors.scale,
+          value_sum_of(factors), acc[r][v]);
     }
   }
 }

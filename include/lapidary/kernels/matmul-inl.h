@@ -60,15 +60,18 @@ HWY_NOINLINE void QuantTile(TileColumn w, const Activations& x, size_t row, floa
       acc[r][v] = w.k0 == 0 ? hn::Zero(d) : hn::Load(d, c + r * kPairOutputs + v * kLanes);
     }
   }
-  for (size_t k = w.k0; k < w.k0 + w.inputs; k += kTraits.group) {
-    AddGroup<kTraits>(
-        ScratchCodes{w.codes},
-        [&w](size_t v) LAPIDARY_INLINE_LAMBDA { return hn::Load(DF(), w.scales + v * kLanes); },
-        [&w](size_t v) LAPIDARY_INLINE_LAMBDA { return hn::Load(DF(), w.mins + v * kLanes); },
-        w.zero, x, row, k, acc);
-    w.codes += kTraits.group / 4 * 2 * kVectorBytes;
-    w.scales += kTileOutputs;
-    w.mins += kTileOutputs;
+  const auto* HWY_RESTRICT group = GroupAt<kTraits.form>(x, row, w.k0);
+  for (size_t k = 0; k < w.inputs; k += kActivationGroup, ++group) {
+    HWY_UNROLL(2) for (size_t first = 0; first < kActivationGroup; first += kTraits.group) {
+      AddGroup<kTraits>(
+          ScratchCodes{w.codes},
+          [&w](size_t v) LAPIDARY_INLINE_LAMBDA { return hn::Load(DF(), w.scales + v * kLanes); },
+          [&w](size_t v) LAPIDARY_INLINE_LAMBDA { return hn::Load(DF(), w.mins + v * kLanes); },
+          w.zero, group, x.group_stride, first, acc);
+      w.codes += kTraits.group / 4 * 2 * kVectorBytes;
+      w.scales += kTileOutputs;
+      w.mins += kTileOutputs;
+    }
   }
   HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) {
     HWY_UNROLL(8) for (size_t v = 0; v < 2; ++v) {
@@ -86,11 +89,13 @@ HWY_NOINLINE void QuantRows(const PanelPair& panels, Cols cols, const Activation
   constexpr QuantSpec kSpec = SpecOf(kFormat);
   constexpr size_t kGroupsPerSlab = kSlabInputs / kSpec.group;
   constexpr size_t kVectors = 2 * kPanelVectors;
+  constexpr GroupTraits kTraits = TraitsOf(kSpec, Precision::kExact);
   const DF d;
   VF acc[kRows][kVectors];
   SetZero(acc);
   const uint8_t* units[2] = {panels.units[0], panels.units[1]};
   const uint8_t* lows[2] = {panels.lows[0], panels.lows[1]};
+  const auto* HWY_RESTRICT x_group = GroupAt<kTraits.form>(x, row, 0);
   for (size_t k = 0; k < cols; k += kSpec.unit_inputs()) {
     PrefetchRow<kFormat, kSpec.slabs_offset()>(units[0] + panels.units_ahead[0]);
     PrefetchRow<kFormat, kSpec.slabs_offset()>(units[1] + panels.units_ahead[1]);
@@ -103,7 +108,7 @@ HWY_NOINLINE void QuantRows(const PanelPair& panels, Cols cols, const Activation
       PrefetchRow<kFormat, kSpec.low_slab_bytes()>(lows[1] + panels.lows_ahead[1]);
       HWY_UNROLL(2) for (size_t g = 0; g < kGroupsPerSlab; ++g) {
         const size_t group = s * kGroupsPerSlab + g;
-        AddGroup<TraitsOf(kSpec, Precision::kExact)>(
+        AddGroup<kTraits>(
             SlabCodes<kFormat>{
                 {slabs[0], slabs[1]}, {lows[0], lows[1]}, static_cast<int>(g) * kSpec.group / 4},
             [&](size_t v) LAPIDARY_INLINE_LAMBDA {
@@ -113,8 +118,9 @@ HWY_NOINLINE void QuantRows(const PanelPair& panels, Cols cols, const Activation
               if constexpr (kSpec.has_min)
                 return LoadMins<kFormat>(units[v / kPanelVectors], group, v % kPanelVectors);
             },
-            kSpec.zero, x, row, k + s * kSlabInputs + g * kSpec.group, acc);
+            kSpec.zero, x_group, x.group_stride, g * kSpec.group, acc);
       }
+      ++x_group;
       lows[0] += kSpec.low_slab_bytes();
       lows[1] += kSpec.low_slab_bytes();
     }

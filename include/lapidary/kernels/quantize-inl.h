@@ -24,7 +24,6 @@ namespace HWY_NAMESPACE {
 inline constexpr size_t kActivationGroup = 32;
 // Rows of activations are padded with zeros to this many inputs.
 inline constexpr size_t kActivationPadding = 64;
-inline constexpr size_t kSumGroup = 16;
 
 constexpr size_t PadActivations(size_t cols) {
   return (cols + kActivationPadding - 1) / kActivationPadding * kActivationPadding;
@@ -83,6 +82,36 @@ constexpr size_t ActivationStride(size_t cols) {
   return inputs % 512 == 0 ? inputs + kActivationPadding : inputs;
 }
 
+// What the integers of a group share.
+struct GroupFactors {
+  float scale;         // activation = scale * integer
+  float value_sum;     // of the activations: scale * sum
+  int32_t sum;         // of the integers
+  int32_t first_half;  // of the first 16 integers
+};
+
+// A group in each form of integers. They lie beside what they share, because a register tile reads
+// both of six rows for every group of weights, and finds them with one pointer a row.
+struct ByteGroup {
+  GroupFactors factors;
+  int8_t bytes[kActivationGroup];
+};
+struct PlaneGroup {
+  GroupFactors factors;
+  int8_t high[kActivationGroup];
+  int8_t low[kActivationGroup];
+};
+struct WordGroup {
+  GroupFactors factors;
+  int16_t words[kActivationGroup];
+};
+
+// The same for rows of groups.
+constexpr size_t GroupStride(size_t cols) {
+  const size_t groups = PadActivations(cols) / kActivationGroup;
+  return groups % 64 == 0 ? groups + 1 : groups;
+}
+
 // Rows of activations [rows, cols] in one or more forms, padded with zeros to inputs().
 struct Activations {
   size_t cols = 0;
@@ -90,22 +119,33 @@ struct Activations {
   float* f32 = nullptr;                 // [rows, stride]
   hwy::bfloat16_t* bf16 = nullptr;      // [rows, stride]
   hwy::bfloat16_t* bf16_low = nullptr;  // [rows, stride]
-  int8_t* bytes = nullptr;              // [rows, stride], also the high plane
-  int8_t* low = nullptr;                // [rows, stride], the low plane
-  int16_t* words = nullptr;             // [rows, stride]
-  float* scales = nullptr;              // [rows, groups()]: activation = scale * integer
-  int32_t* sums = nullptr;              // [rows, sum_groups()]: sums of 16 integers
+  size_t group_stride = 0;              // GroupStride(cols)
+  ByteGroup* bytes = nullptr;           // [rows, group_stride]
+  PlaneGroup* planes = nullptr;         // [rows, group_stride]
+  WordGroup* words = nullptr;           // [rows, group_stride]
 
   size_t inputs() const { return PadActivations(cols); }
   size_t groups() const { return inputs() / kActivationGroup; }
-  size_t sum_groups() const { return inputs() / kSumGroup; }
 };
 
-// Bytes that Bind takes from a buffer for `rows` rows.
+// The group in which input k of a row lies; those of the next row are group_stride behind it.
+template <unsigned kForm>
+HWY_INLINE auto* GroupAt(const Activations& x, size_t row, size_t k) {
+  const size_t at = row * x.group_stride + k / kActivationGroup;
+  if constexpr (kForm == kFormBytes) return x.bytes + at;
+  if constexpr (kForm == kFormPlanes) return x.planes + at;
+  if constexpr (kForm == kFormWords) return x.words + at;
+}
+
+// Bytes of a part of the buffer that BindActivations divides; all parts are 64-byte aligned.
+constexpr size_t AlignedBytes(size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+// Bytes that BindActivations takes from a buffer for `rows` rows.
 constexpr size_t ActivationBytes(size_t rows, size_t cols) {
-  const size_t stride = ActivationStride(cols);
-  return rows * stride * (4 + 2 + 2 + 1 + 1 + 2) + rows * stride / kActivationGroup * 4 +
-         rows * stride / kSumGroup * 4;
+  const size_t n = rows * ActivationStride(cols);
+  const size_t groups = rows * GroupStride(cols);
+  return n * (4 + 2 + 2) + AlignedBytes(groups * sizeof(ByteGroup)) +
+         AlignedBytes(groups * sizeof(PlaneGroup)) + AlignedBytes(groups * sizeof(WordGroup));
 }
 
 // Lays the forms out in a buffer of ActivationBytes(rows, cols), 64-byte aligned.
@@ -113,15 +153,18 @@ inline Activations BindActivations(uint8_t* buffer, size_t rows, size_t cols) {
   Activations a;
   a.cols = cols;
   a.stride = ActivationStride(cols);
-  const size_t n = rows * a.stride;  // a multiple of 64: all parts stay aligned
+  a.group_stride = GroupStride(cols);
+  const size_t n = rows * a.stride;
+  const size_t groups = rows * a.group_stride;
   a.f32 = reinterpret_cast<float*>(buffer);
   a.bf16 = reinterpret_cast<hwy::bfloat16_t*>(buffer + 4 * n);
   a.bf16_low = reinterpret_cast<hwy::bfloat16_t*>(buffer + 6 * n);
-  a.bytes = reinterpret_cast<int8_t*>(buffer + 8 * n);
-  a.low = reinterpret_cast<int8_t*>(buffer + 9 * n);
-  a.words = reinterpret_cast<int16_t*>(buffer + 10 * n);
-  a.scales = reinterpret_cast<float*>(buffer + 12 * n);
-  a.sums = reinterpret_cast<int32_t*>(buffer + 12 * n + n / kActivationGroup * 4);
+  buffer += 8 * n;
+  a.bytes = reinterpret_cast<ByteGroup*>(buffer);
+  buffer += AlignedBytes(groups * sizeof(ByteGroup));
+  a.planes = reinterpret_cast<PlaneGroup*>(buffer);
+  buffer += AlignedBytes(groups * sizeof(PlaneGroup));
+  a.words = reinterpret_cast<WordGroup*>(buffer);
   return a;
 }
 
@@ -138,11 +181,20 @@ HWY_INLINE VI16 SwapMiddle(VI16 q) {
   return hn::BitCast(DI16(), hn::Or(outer, hn::Or(b, c)));
 }
 
-// One group of 32 inputs into integers of magnitude at most `limit`, which begin at `at` in the
-// forms of `out`; its scale, and the sums of its halves.
+// The sums of the lanes of two vectors, in the first lane of the lower and of the upper half: both
+// together take half the steps.
+HWY_INLINE VI32 SumsOfTwo(VI32 a, VI32 b) {
+  const DI32 d;
+  VI32 sums = hn::Add(hn::ConcatLowerLower(d, b, a), hn::ConcatUpperUpper(d, b, a));
+  if constexpr (kLanes >= 16) sums = hn::Add(sums, hn::SwapAdjacentBlocks(sums));
+  if constexpr (kLanes >= 8) sums = hn::Add(sums, hn::Shuffle1032(sums));
+  return hn::Add(sums, hn::Shuffle2301(sums));
+}
+
+// One group of 32 inputs into integers of magnitude at most `limit`: group `at` in the forms of
+// `out`.
 HWY_INLINE void Group(const float* HWY_RESTRICT x, unsigned forms, float limit,
-                      const Activations& out, size_t at, float* HWY_RESTRICT scale,
-                      int32_t* HWY_RESTRICT sums) {
+                      const Activations& out, size_t at) {
   constexpr size_t kVectors = kActivationGroup / kLanes;
   const DF d;
   const DI32 di;
@@ -155,39 +207,52 @@ HWY_INLINE void Group(const float* HWY_RESTRICT x, unsigned forms, float limit,
   const float max = hn::ReduceMax(d, largest);
   // Below 1e-30 the inverse would overflow; such a group is zero to any accuracy that matters.
   const VF inverse = hn::Set(d, max > 1e-30f ? limit / max : 0.0f);
-  *scale = max > 1e-30f ? max / limit : 0.0f;
+  GroupFactors factors;
+  factors.scale = max > 1e-30f ? max / limit : 0.0f;
 
   VI32 q[kVectors];
   HWY_UNROLL(8) for (size_t v = 0; v < kVectors; ++v) {
     q[v] = hn::NearestInt(hn::Mul(values[v], inverse));
   }
   static_assert(kVectors % 2 == 0);
-  HWY_UNROLL(2) for (size_t half = 0; half < 2; ++half) {
-    VI32 sum = hn::Zero(di);
-    HWY_UNROLL(4) for (size_t v = 0; v < kVectors / 2; ++v) {
-      sum = hn::Add(sum, q[half * (kVectors / 2) + v]);
+  VI32 halves[2] = {q[0], q[kVectors / 2]};
+  HWY_UNROLL(4) for (size_t v = 1; v < kVectors / 2; ++v) {
+    HWY_UNROLL(2) for (size_t h = 0; h < 2; ++h) {
+      halves[h] = hn::Add(halves[h], q[h * (kVectors / 2) + v]);
     }
-    sums[half] = hn::ReduceSum(di, sum);
   }
+  const VI32 sums = SumsOfTwo(halves[0], halves[1]);
+  factors.first_half = hn::GetLane(sums);
+  factors.sum = factors.first_half + hn::ExtractLane(sums, kLanes / 2);
+  factors.value_sum = factors.scale * static_cast<float>(factors.sum);
 
   const hn::Rebind<int8_t, DF> d8;
   const hn::Rebind<int16_t, DF> d16;
-  HWY_UNROLL(8) for (size_t v = 0; v < kVectors; ++v) {
-    const size_t to = at + v * kLanes;
-    if (forms & kFormBytes) hn::StoreU(hn::DemoteTo(d8, q[v]), d8, out.bytes + to);
-    if (forms & kFormPlanes) {
+  if (forms & kFormBytes) {
+    out.bytes[at].factors = factors;
+    HWY_UNROLL(8) for (size_t v = 0; v < kVectors; ++v) {
+      hn::StoreU(hn::DemoteTo(d8, q[v]), d8, out.bytes[at].bytes + v * kLanes);
+    }
+  }
+  if (forms & kFormPlanes) {
+    out.planes[at].factors = factors;
+    HWY_UNROLL(8) for (size_t v = 0; v < kVectors; ++v) {
       // high = (q + 128) >> 8 leaves a low part in -128 .. 127.
       const VI32 high = hn::ShiftRight<8>(hn::Add(q[v], hn::Set(di, 128)));
-      hn::StoreU(hn::DemoteTo(d8, high), d8, out.bytes + to);
-      hn::StoreU(hn::DemoteTo(d8, hn::Sub(q[v], hn::ShiftLeft<8>(high))), d8, out.low + to);
+      const VI32 low = hn::Sub(q[v], hn::ShiftLeft<8>(high));
+      hn::StoreU(hn::DemoteTo(d8, high), d8, out.planes[at].high + v * kLanes);
+      hn::StoreU(hn::DemoteTo(d8, low), d8, out.planes[at].low + v * kLanes);
     }
-    if (forms & kFormWords) hn::StoreU(hn::DemoteTo(d16, q[v]), d16, out.words + to);
   }
   if (forms & kFormWords) {
     const DI16 dw;
+    out.words[at].factors = factors;
+    int16_t* words = out.words[at].words;
+    HWY_UNROLL(8) for (size_t v = 0; v < kVectors; ++v) {
+      hn::StoreU(hn::DemoteTo(d16, q[v]), d16, words + v * kLanes);
+    }
     for (size_t i = 0; i < kActivationGroup; i += 2 * kLanes) {
-      int16_t* p = out.words + at + i;
-      hn::StoreU(SwapMiddle(hn::LoadU(dw, p)), dw, p);
+      hn::StoreU(SwapMiddle(hn::LoadU(dw, words + i)), dw, words + i);
     }
   }
 }
@@ -219,11 +284,8 @@ HWY_NOINLINE inline void StoreActivations(const float* HWY_RESTRICT x, size_t be
   }
   if (!(forms & (kFormBytes | kFormPlanes | kFormWords))) return;
   const float limit = precision == Precision::kFast ? kMaxByte : kMaxWord;
-  float* scales = out.scales + row * out.groups();
-  int32_t* sums = out.sums + row * out.sum_groups();
   const auto store = [&](const float* group, size_t i) LAPIDARY_INLINE_LAMBDA {
-    quantize::Group(group, forms, limit, out, at + i, scales + i / kActivationGroup,
-                    sums + i / kSumGroup);
+    quantize::Group(group, forms, limit, out, row * out.group_stride + i / kActivationGroup);
   };
   size_t i = begin;
   for (; i + kActivationGroup <= begin + count; i += kActivationGroup) store(x + (i - begin), i);

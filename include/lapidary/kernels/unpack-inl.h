@@ -45,7 +45,7 @@ using RoundedPair = uint8_t[kTilesPerPair][kFloatBlockInputs / 2 * 2 * kVectorBy
 // A stretch of a pair of panels, unpacked: kTilesPerPair tile columns, each of two vectors; and
 // stretches of a group, rounded.
 struct MatMulScratch {
-  static constexpr size_t kGroups = kBlockInputs / kSumGroup;
+  static constexpr size_t kGroups = kBlockInputs / 16;  // the shortest
   HWY_ALIGN uint8_t codes[kTilesPerPair][kBlockInputs / 4 * 2 * kVectorBytes];
   HWY_ALIGN float scales[kTilesPerPair][kGroups * 2 * kLanes];
   HWY_ALIGN float mins[kTilesPerPair][kGroups * 2 * kLanes];
