@@ -191,6 +191,16 @@ HWY_INLINE VI32 SumsOfTwo(VI32 a, VI32 b) {
   return hn::Add(sums, hn::Shuffle2301(sums));
 }
 
+// Stores integers that fit into bytes, in order.
+template <size_t kVectors>
+HWY_INLINE void StoreBytes(const VI32 (&q)[kVectors], int8_t* HWY_RESTRICT to) {
+  const hn::Rebind<int8_t, DI16> d8;
+  HWY_UNROLL(4) for (size_t v = 0; v < kVectors; v += 2) {
+    const VI16 words = hn::OrderedDemote2To(DI16(), q[v], q[v + 1]);
+    hn::StoreU(hn::DemoteTo(d8, words), d8, to + v * kLanes);
+  }
+}
+
 // One group of 32 inputs into integers of magnitude at most `limit`: group `at` in the forms of
 // `out`.
 HWY_INLINE void Group(const float* HWY_RESTRICT x, unsigned forms, float limit,
@@ -226,33 +236,26 @@ HWY_INLINE void Group(const float* HWY_RESTRICT x, unsigned forms, float limit,
   factors.sum = factors.first_half + hn::ExtractLane(sums, kLanes / 2);
   factors.value_sum = factors.scale * static_cast<float>(factors.sum);
 
-  const hn::Rebind<int8_t, DF> d8;
-  const hn::Rebind<int16_t, DF> d16;
   if (forms & kFormBytes) {
     out.bytes[at].factors = factors;
-    HWY_UNROLL(8) for (size_t v = 0; v < kVectors; ++v) {
-      hn::StoreU(hn::DemoteTo(d8, q[v]), d8, out.bytes[at].bytes + v * kLanes);
-    }
+    StoreBytes(q, out.bytes[at].bytes);
   }
   if (forms & kFormPlanes) {
     out.planes[at].factors = factors;
+    VI32 high[kVectors], low[kVectors];
     HWY_UNROLL(8) for (size_t v = 0; v < kVectors; ++v) {
       // high = (q + 128) >> 8 leaves a low part in -128 .. 127.
-      const VI32 high = hn::ShiftRight<8>(hn::Add(q[v], hn::Set(di, 128)));
-      const VI32 low = hn::Sub(q[v], hn::ShiftLeft<8>(high));
-      hn::StoreU(hn::DemoteTo(d8, high), d8, out.planes[at].high + v * kLanes);
-      hn::StoreU(hn::DemoteTo(d8, low), d8, out.planes[at].low + v * kLanes);
+      high[v] = hn::ShiftRight<8>(hn::Add(q[v], hn::Set(di, 128)));
+      low[v] = hn::Sub(q[v], hn::ShiftLeft<8>(high[v]));
     }
+    StoreBytes(high, out.planes[at].high);
+    StoreBytes(low, out.planes[at].low);
   }
   if (forms & kFormWords) {
-    const DI16 dw;
     out.words[at].factors = factors;
-    int16_t* words = out.words[at].words;
-    HWY_UNROLL(8) for (size_t v = 0; v < kVectors; ++v) {
-      hn::StoreU(hn::DemoteTo(d16, q[v]), d16, words + v * kLanes);
-    }
-    for (size_t i = 0; i < kActivationGroup; i += 2 * kLanes) {
-      hn::StoreU(SwapMiddle(hn::LoadU(dw, words + i)), dw, words + i);
+    HWY_UNROLL(4) for (size_t v = 0; v < kVectors; v += 2) {
+      const VI16 words = hn::OrderedDemote2To(DI16(), q[v], q[v + 1]);
+      hn::StoreU(SwapMiddle(words), DI16(), out.words[at].words + v * kLanes);
     }
   }
 }
