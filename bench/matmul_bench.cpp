@@ -9,12 +9,14 @@
 #include <span>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "bench/kernels.h"
 #include "bench/machine.h"
 #include "lapidary/base/buffer.h"
 #include "lapidary/base/result.h"
 #include "lapidary/config/models.h"
+#include "lapidary/kernels/coarse-inl.h"
 #include "lapidary/kernels/team_matmul-inl.h"
 #include "lapidary/weights/quant.h"
 
@@ -156,6 +158,43 @@ void Decode(benchmark::State& state, Format format, Shape shape) {
   DecodeWith(state, format, shape, shape.cols);
 }
 
+// The bounds of the head's coarse pass for `rows` rows, with weights from memory.
+template <std::size_t kRows>
+void Bounds(benchmark::State& state, Shape head) {
+  constexpr std::size_t kBytes = std::size_t{128} << 20;
+  PackedMatrix w = {
+      .format = Format::kQ8_0Planes, .rows = head.rows, .cols = head.cols, .data = nullptr};
+  w.rows = std::min(w.rows, kBytes / w.panel_bytes() * kPanelRows);
+  const AlignedBuffer weights = MakeWeights(w.bytes());
+  w.data = weights.data();
+  const AlignedBuffer memory =
+      AlignedBuffer::Allocate(target::CoarseActivationBytes(kRows, head.cols), "activations")
+          .value();
+  const target::CoarseActivations x =
+      target::BindCoarseActivations(const_cast<std::uint8_t*>(memory.data()), kRows, head.cols);
+  std::vector<float> row(head.cols), variances(x.x.groups()), bounds(kRows * 2);
+  for (std::size_t r = 0; r < kRows; ++r) {
+    for (std::size_t i = 0; i < head.cols; ++i) {
+      row[i] = std::sin(static_cast<float>(r * 31 + i * 7));
+    }
+    target::StoreCoarse(row.data(), x, r);
+  }
+  target::FindLargestVariances(x, kRows, variances.data());
+  for (auto _ : state) {
+    for (std::size_t pair = 0; pair < target::CountPairs(w); ++pair) {
+      const target::PanelPair both = target::PairOf(w, pair);
+      target::ForRowTiles<target::kCoarseTileRows, 2, 1>(kRows, [&](auto tile_rows, std::size_t r) {
+        target::CoarsePair<Format::kQ8_0Planes, tile_rows()>(both, x, variances.data(), r,
+                                                             bounds.data() + 2 * r, 2, 1);
+      });
+      benchmark::DoNotOptimize(bounds[0]);
+    }
+  }
+  const std::size_t bytes = w.panels() * SpecOf(w.format).units_bytes(w.cols);
+  Report(state, 2.0 * kRows * static_cast<double>(w.rows * w.cols), static_cast<double>(bytes),
+         kRows == 1 ? Limit::kRead : Limit::kInt8);
+}
+
 void DecodeFixed(benchmark::State& state) {
   const Config config = Gemma3_1B::kConfig;
   DecodeWith(state, Format::kQ4_0, ShapesOf(config)[2],
@@ -182,6 +221,9 @@ void RegisterMatMul() {
             ->Unit(benchmark::kMicrosecond);
       }
     }
+    const Shape head = ShapesOf(model.config).back();
+    RegisterBenchmark(("bounds/1/" + size).c_str(), Bounds<1>, head)->Unit(benchmark::kMicrosecond);
+    RegisterBenchmark(("bounds/8/" + size).c_str(), Bounds<8>, head)->Unit(benchmark::kMicrosecond);
   }
   RegisterBenchmark("decode/Q4_0/1B/gate_up/fixed", DecodeFixed)->Unit(benchmark::kMicrosecond);
 }

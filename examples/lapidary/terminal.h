@@ -12,6 +12,7 @@
 
 #include "lapidary/base/progress.h"
 #include "lapidary/base/result.h"
+#include "lapidary/base/stopwatch.h"
 
 namespace lapidary::cli {
 
@@ -61,16 +62,6 @@ class ProgressMeter {
   bool terminal_;
   Clock::time_point start_, drawn_;
   bool visible_ = false;
-};
-
-class Stopwatch {
- public:
-  double seconds() const {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
-  }
-
- private:
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
 // The bytes of a file; "-" is standard input. Errors name the file.

@@ -16,6 +16,7 @@ a time: 11 GB for the 27B.
 """
 
 import argparse
+import contextlib
 import json
 import math
 import os
@@ -172,6 +173,21 @@ def logits_of(model, ids):
     return torch.cat([hidden @ part.float().T for part in embedding.split(SLICE)], dim=1)
 
 
+@contextlib.contextmanager
+def rounded_attention(model):
+    """Keys and values in bf16, as a cache holds them; everything else stays float32."""
+    attend = modeling_gemma3.eager_attention_forward
+
+    def rounding(module, query, key, value, *args, **kwargs):
+        return attend(module, query, key.bfloat16().float(), value.bfloat16().float(), *args, **kwargs)
+
+    modeling_gemma3.eager_attention_forward = rounding
+    try:
+        yield model
+    finally:
+        modeling_gemma3.eager_attention_forward = attend
+
+
 def chosen(ids):
     return sorted({*range(0, len(ids), EVERY), len(ids) - 1})
 
@@ -231,6 +247,8 @@ def main():
     best = torch.log_softmax(reference, -1).max(-1).values.exp()
     print(f"logits: std {reference.std():.2f}, best probability {best.median():.3f} in the median, at most {best.max():.3f}")
     mean, same = report(f"{args.size}, Lapidary", compare(reference, torch.from_numpy(ours)))
+    with rounded_attention(model) as rounding:
+        report("  transformers, keys and values in bf16", compare(reference, logits_of(rounding, ids)))
     if args.size == "1b":
         if not (mean <= 1e-3 and same >= 0.99):
             sys.exit("not as expected")

@@ -12,6 +12,7 @@
 #include "lapidary/weights/weight_file.h"
 #include "tests/support/catch.h"
 #include "tests/support/gguf_builder.h"
+#include "tests/support/says.h"
 #include "tests/support/temp_folder.h"
 
 namespace lapidary {
@@ -19,6 +20,7 @@ namespace {
 
 using testing::Bytes;
 using testing::kTinyConfig;
+using testing::Says;
 using testing::TempFolder;
 
 constexpr std::uint64_t kFileBytes = 5 * 4096;
@@ -61,12 +63,6 @@ Error Refused(const Bytes& file) {
   REQUIRE_FALSE(header);
   CHECK(header.error().message.find('\n') == std::string::npos);
   return header.error();
-}
-
-void Says(const Error& error, ErrorCode code, std::string_view text) {
-  INFO(error.message);
-  CHECK(error.code == code);
-  CHECK(error.message.find(text) != std::string::npos);
 }
 
 TEST_CASE("a blob header reads as it was written") {

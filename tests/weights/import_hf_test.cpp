@@ -15,6 +15,7 @@
 #include "tests/support/catch.h"
 #include "tests/support/panel.h"
 #include "tests/support/safetensors_builder.h"
+#include "tests/support/says.h"
 #include "tests/support/scalar.h"
 #include "tests/support/temp_folder.h"
 
@@ -30,15 +31,9 @@ using testing::kTinyConfig;
 using testing::kTinyVisionConfig;
 using testing::PanelValue;
 using testing::SafetensorsBuilder;
+using testing::Says;
 using testing::TempFolder;
 using testing::WriteFile;
-
-void Says(const Error& error, ErrorCode code, std::string_view text) {
-  INFO(error.message);
-  CHECK(error.code == code);
-  CHECK(error.message.find(text) != std::string::npos);
-  CHECK(error.message.find('\n') == std::string::npos);
-}
 
 bool Warns(const Import& import, std::string_view text) {
   return std::any_of(

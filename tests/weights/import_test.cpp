@@ -13,6 +13,7 @@
 #include "lapidary/weights/pack_tensors.h"
 #include "tests/support/catch.h"
 #include "tests/support/gguf_builder.h"
+#include "tests/support/says.h"
 
 namespace lapidary {
 namespace {
@@ -22,6 +23,7 @@ using testing::BuildGemma;
 using testing::Bytes;
 using testing::GgufBuilder;
 using testing::kTinyConfig;
+using testing::Says;
 
 struct Imported {
   Bytes file;
@@ -47,12 +49,6 @@ Error Refused(const GgufBuilder& builder) {
   REQUIRE_FALSE(import);
   CHECK(import.error().message.find('\n') == std::string::npos);
   return import.error();
-}
-
-void Says(const Error& error, ErrorCode code, std::string_view text) {
-  INFO(error.message);
-  CHECK(error.code == code);
-  CHECK(error.message.find(text) != std::string::npos);
 }
 
 bool Warns(const Import& import, std::string_view text) {

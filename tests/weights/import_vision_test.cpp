@@ -17,6 +17,7 @@
 #include "tests/support/gguf_builder.h"
 #include "tests/support/panel.h"
 #include "tests/support/safetensors_builder.h"
+#include "tests/support/says.h"
 #include "tests/support/temp_folder.h"
 
 namespace lapidary {
@@ -32,14 +33,9 @@ using testing::kTinyConfig;
 using testing::kTinyVisionConfig;
 using testing::PanelValue;
 using testing::SafetensorsBuilder;
+using testing::Says;
 using testing::TempFolder;
 using testing::WriteFile;
-
-void Says(const Error& error, ErrorCode code, std::string_view text) {
-  INFO(error.message);
-  CHECK(error.code == code);
-  CHECK(error.message.find(text) != std::string::npos);
-}
 
 void ReplaceAll(std::string& text, std::string_view from, std::string_view to) {
   if (const std::size_t at = text.find(from); at != text.npos) text.replace(at, from.size(), to);

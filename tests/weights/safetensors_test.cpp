@@ -7,6 +7,7 @@
 
 #include "tests/support/catch.h"
 #include "tests/support/safetensors_builder.h"
+#include "tests/support/says.h"
 
 namespace lapidary {
 namespace {
@@ -14,6 +15,7 @@ namespace {
 using testing::Bytes;
 using testing::Json;
 using testing::SafetensorsBuilder;
+using testing::Says;
 
 SafetensorsBuilder Some() {
   SafetensorsBuilder b;
@@ -28,12 +30,6 @@ Error Refused(const Bytes& bytes) {
   REQUIRE_FALSE(file);
   CHECK(file.error().message.find('\n') == std::string::npos);
   return file.error();
-}
-
-void Says(const Error& error, ErrorCode code, std::string_view text) {
-  INFO(error.message);
-  CHECK(error.code == code);
-  CHECK(error.message.find(text) != std::string::npos);
 }
 
 // Refused with one entry of the header changed.

@@ -9,6 +9,7 @@
 #include "lapidary/text/tokenizer.h"
 #include "tests/support/catch.h"
 #include "tests/support/safetensors_builder.h"
+#include "tests/support/says.h"
 
 namespace lapidary {
 namespace {
@@ -17,13 +18,8 @@ using testing::Bytes;
 using testing::Json;
 using testing::PutField;
 using testing::PutVarint;
+using testing::Says;
 using testing::SentencepieceModel;
-
-void Says(const Error& error, ErrorCode code, std::string_view text) {
-  INFO(error.message);
-  CHECK(error.code == code);
-  CHECK(error.message.find(text) != std::string::npos);
-}
 
 TEST_CASE("a sentencepiece model is read field by field") {
   const Bytes file = SentencepieceModel({"<pad>", "<eos>", "<bos>", "<unk>", "a", "", "ab"});

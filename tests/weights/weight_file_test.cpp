@@ -16,6 +16,7 @@
 #include "tests/support/panel.h"
 #include "tests/support/real_model.h"
 #include "tests/support/sanitizer.h"
+#include "tests/support/says.h"
 #include "tests/support/temp_folder.h"
 
 namespace lapidary {
@@ -29,6 +30,7 @@ using testing::Dequantize;
 using testing::GgufBuilder;
 using testing::kTinyConfig;
 using testing::ReadFile;
+using testing::Says;
 using testing::TempFolder;
 using testing::WriteFile;
 
@@ -51,12 +53,6 @@ Error OpenError(const std::filesystem::path& path) {
   CHECK(file.error().message.find(path.string()) != std::string::npos);
   CHECK(file.error().message.find('\n') == std::string::npos);
   return file.error();
-}
-
-void Says(const Error& error, ErrorCode code, std::string_view text) {
-  INFO(error.message);
-  CHECK(error.code == code);
-  CHECK(error.message.find(text) != std::string::npos);
 }
 
 // Everything that a model reads is the same in both.

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "lapidary/base/result.h"
+#include "lapidary/base/stopwatch.h"
 #include "lapidary/generate/generate-inl.h"
 #include "lapidary/generate/options.h"
 #include "lapidary/model/model-inl.h"

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "lapidary/base/result.h"
+#include "lapidary/base/stopwatch.h"
 #include "lapidary/generate/generate-inl.h"
 #include "lapidary/generate/options.h"
 #include "lapidary/generate/saved_chat.h"

@@ -7,7 +7,6 @@
 #endif
 
 #include <algorithm>
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -18,6 +17,7 @@
 
 #include "lapidary/base/progress.h"
 #include "lapidary/base/result.h"
+#include "lapidary/base/stopwatch.h"
 #include "lapidary/generate/likelihood-inl.h"
 #include "lapidary/generate/options.h"
 #include "lapidary/generate/sampler-inl.h"
@@ -164,17 +164,6 @@ inline ProgressCallback CancellableProgress(const GenerateOptions& options) {
     return !options.prefill_progress || options.prefill_progress(progress);
   };
 }
-
-// Seconds since it was made.
-class Stopwatch {
- public:
-  double seconds() const {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
-  }
-
- private:
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
-};
 
 // Generates up to max_tokens tokens behind what the session holds. All chosen tokens but the last
 // become part of the session; the last is in the result's ids only. A callback that returns false,
