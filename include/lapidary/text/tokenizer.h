@@ -257,8 +257,9 @@ inline Status CheckUserDefined(const Pieces& pieces) {
   return {};
 }
 
-// Copies and checks a vocabulary from an untrusted file.
-inline Result<Pieces> CheckVocabulary(const Vocabulary& vocabulary) {
+// Checks the sizes of a vocabulary from an untrusted file; returns the most bytes that a copy of
+// its pieces takes.
+inline Result<std::size_t> CheckSizes(const Vocabulary& vocabulary) {
   const std::size_t count = vocabulary.pieces.size();
   if (vocabulary.scores.size() != count || vocabulary.types.size() != count) {
     return MakeError(ErrorCode::kCorrupt, "vocabulary: expected a score and a type for each of ",
@@ -274,83 +275,102 @@ inline Result<Pieces> CheckVocabulary(const Vocabulary& vocabulary) {
                        " bytes, found more");
     }
   }
+  return bytes;
+}
 
+// Checks piece i by itself; returns what it is.
+inline Result<PieceType> CheckPiece(const Vocabulary& vocabulary, std::size_t i) {
+  const std::string_view piece = vocabulary.pieces[i];
+  const auto bad = [&](const auto& expected, const auto& found) {
+    return MakeError(ErrorCode::kCorrupt, "vocabulary: piece ", i, ": expected ", expected,
+                     ", found ", found);
+  };
+  if (piece.empty() || piece.size() > kMaxPieceBytes) {
+    return bad(StrCat("1 to ", kMaxPieceBytes, " bytes"), piece.size());
+  }
+  if (!IsValidUtf8(piece)) return bad("UTF-8", Quoted(piece));
+  if (std::memchr(piece.data(), 0, piece.size()) != nullptr) return bad("text", "a NUL byte");
+  if (!std::isfinite(vocabulary.scores[i])) return bad("a finite score", vocabulary.scores[i]);
+  const int declared = static_cast<int>(vocabulary.types[i]);
+  if (declared < static_cast<int>(PieceType::kNormal) ||
+      declared > static_cast<int>(PieceType::kByte)) {
+    return bad("a type from 1 to 6", declared);
+  }
+  const PieceType type = TypeOfPiece(piece, vocabulary.types[i]);
+  const bool control = type == PieceType::kControl || type == PieceType::kUnknown;
+  // sentencepiece looks a lone character up among all pieces, these included.
+  if (control && NextUtf8(piece).length == piece.size()) {
+    return bad("a control piece of several characters", Quoted(piece));
+  }
+  if (type == PieceType::kByte && ByteOfPiece(piece) < 0) {
+    return bad("a byte piece like \"<0x0A>\"", Quoted(piece));
+  }
+  return type;
+}
+
+// Checks that the pieces which everything else relies on are there.
+inline Status CheckNeededPieces(const Vocabulary& vocabulary, const Pieces& pieces) {
+  constexpr std::array<std::string_view, 4> kFirst = {"<pad>", "<eos>", "<bos>", "<unk>"};
+  for (std::size_t i = 0; i < kFirst.size(); ++i) {
+    const std::string_view found =
+        i < vocabulary.pieces.size() ? vocabulary.pieces[i] : std::string_view();
+    if (found != kFirst[i]) {
+      return MakeError(ErrorCode::kUnsupported, "vocabulary: piece ", i, ": expected Gemma's ",
+                       kFirst[i], ", found ", Quoted(found));
+    }
+  }
+  const auto unknown = std::count(pieces.types.begin(), pieces.types.end(), PieceType::kUnknown);
+  if (unknown != 1) {
+    return MakeError(ErrorCode::kCorrupt, "vocabulary: expected one unknown piece, found ",
+                     unknown);
+  }
+  std::array<bool, 256> byte_found{};
+  for (std::int32_t id = 0; id < pieces.size(); ++id) {
+    if (pieces.types[static_cast<std::size_t>(id)] == PieceType::kByte) {
+      byte_found[static_cast<std::size_t>(ByteOfPiece(pieces[id]))] = true;
+    }
+  }
+  if (std::find(byte_found.begin(), byte_found.end(), false) != byte_found.end()) {
+    return MakeError(ErrorCode::kCorrupt, "vocabulary: expected 256 byte pieces, found ",
+                     std::count(pieces.types.begin(), pieces.types.end(), PieceType::kByte));
+  }
+  if (std::find(vocabulary.pieces.begin(), vocabulary.pieces.end(), kSpaceMark) ==
+      vocabulary.pieces.end()) {
+    // Without it a space would become the three byte pieces of U+2581 and come back as that.
+    return MakeError(ErrorCode::kCorrupt,
+                     "vocabulary: expected a piece for the space, U+2581, found none");
+  }
+  return {};
+}
+
+// Copies and checks a vocabulary from an untrusted file.
+inline Result<Pieces> CheckVocabulary(const Vocabulary& vocabulary) {
+  const Result<std::size_t> bytes = CheckSizes(vocabulary);
+  if (!bytes) return bytes.error();
+  const std::size_t count = vocabulary.pieces.size();
   Pieces pieces;
-  pieces.text.reserve(bytes / 3 + 4096);
+  pieces.text.reserve(*bytes / 3 + 4096);
   pieces.ends.reserve(count);
   pieces.types.reserve(count);
   pieces.scores = vocabulary.scores;
-  std::array<bool, 256> byte_found{};
-  int byte_count = 0;
-  int unknown_count = 0;
-  bool space_found = false;
-
   for (std::size_t i = 0; i < count; ++i) {
+    const Result<PieceType> type = CheckPiece(vocabulary, i);
+    if (!type) return type.error();
     const std::string_view piece = vocabulary.pieces[i];
-    const auto bad = [&](const auto& expected, const auto& found) {
-      return MakeError(ErrorCode::kCorrupt, "vocabulary: piece ", i, ": expected ", expected,
-                       ", found ", found);
-    };
-    if (piece.empty() || piece.size() > kMaxPieceBytes) {
-      return bad(StrCat("1 to ", kMaxPieceBytes, " bytes"), piece.size());
-    }
-    if (!IsValidUtf8(piece)) return bad("UTF-8", Quoted(piece));
-    if (std::memchr(piece.data(), 0, piece.size()) != nullptr) return bad("text", "a NUL byte");
-    if (!std::isfinite(vocabulary.scores[i])) return bad("a finite score", vocabulary.scores[i]);
-    const int declared = static_cast<int>(vocabulary.types[i]);
-    if (declared < static_cast<int>(PieceType::kNormal) ||
-        declared > static_cast<int>(PieceType::kByte)) {
-      return bad("a type from 1 to 6", declared);
-    }
-
-    if (piece == kSpaceMark) space_found = true;
-    const PieceType type = TypeOfPiece(piece, vocabulary.types[i]);
-    if (type == PieceType::kUserDefined && piece.find(' ') != piece.npos) {
+    if (*type == PieceType::kUserDefined && piece.find(' ') != piece.npos) {
       // User-defined pieces are matched where spaces are U+2581 already, but GGUF files store runs
       // of spaces as spaces.
       pieces.text += ReplaceAll(piece, " ", kSpaceMark);
     } else {
       pieces.text += piece;
     }
-    if (type == PieceType::kControl || type == PieceType::kUnknown) {
-      // sentencepiece looks a lone character up among all pieces, these included.
-      if (NextUtf8(piece).length == piece.size()) {
-        return bad("a control piece of several characters", Quoted(piece));
-      }
+    if (*type == PieceType::kControl || *type == PieceType::kUnknown) {
       pieces.controls.push_back(static_cast<std::int32_t>(i));
-      if (type == PieceType::kUnknown) ++unknown_count;
     }
-    if (type == PieceType::kByte) {
-      const int byte = ByteOfPiece(piece);
-      if (byte < 0) return bad("a byte piece like \"<0x0A>\"", Quoted(piece));
-      byte_found[static_cast<std::size_t>(byte)] = true;
-      ++byte_count;
-    }
-    pieces.types.push_back(type);
+    pieces.types.push_back(*type);
     pieces.ends.push_back(static_cast<std::uint32_t>(pieces.text.size()));
   }
-
-  constexpr std::array<std::string_view, 4> kFirst = {"<pad>", "<eos>", "<bos>", "<unk>"};
-  for (std::size_t i = 0; i < kFirst.size(); ++i) {
-    const std::string_view found = i < count ? vocabulary.pieces[i] : std::string_view();
-    if (found != kFirst[i]) {
-      return MakeError(ErrorCode::kUnsupported, "vocabulary: piece ", i, ": expected Gemma's ",
-                       kFirst[i], ", found ", Quoted(found));
-    }
-  }
-  if (unknown_count != 1) {
-    return MakeError(ErrorCode::kCorrupt, "vocabulary: expected one unknown piece, found ",
-                     unknown_count);
-  }
-  if (std::find(byte_found.begin(), byte_found.end(), false) != byte_found.end()) {
-    return MakeError(ErrorCode::kCorrupt, "vocabulary: expected 256 byte pieces, found ",
-                     byte_count);
-  }
-  if (!space_found) {
-    // Without it a space would become the three byte pieces of U+2581 and come back as that.
-    return MakeError(ErrorCode::kCorrupt,
-                     "vocabulary: expected a piece for the space, U+2581, found none");
-  }
+  if (Status status = CheckNeededPieces(vocabulary, pieces); !status) return status.error();
   if (Status status = CheckUserDefined(pieces); !status) return status.error();
   if (Status status = CheckDistinct(pieces); !status) return status.error();
   std::sort(pieces.controls.begin(), pieces.controls.end(),

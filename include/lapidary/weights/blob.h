@@ -258,22 +258,28 @@ inline std::vector<std::uint8_t> BlobHeader::Encode(std::uint64_t file_bytes) co
   return bytes;
 }
 
-inline Result<BlobHeader> BlobHeader::Parse(std::span<const std::uint8_t> file) {
-  using Prefix = internal::BlobPrefix;
-  const auto corrupt = [](const auto&... parts) {
-    return MakeError(ErrorCode::kCorrupt, "blob header: ", parts...);
-  };
+namespace internal {
+
+template <class... Parts>
+Error CorruptHeader(const Parts&... parts) {
+  return MakeError(ErrorCode::kCorrupt, "blob header: ", parts...);
+}
+
+// The header behind the prefix of a whole file, once that and both checksums are as they should be.
+inline Result<std::span<const std::uint8_t>> CheckedHeaderBody(std::span<const std::uint8_t> file) {
+  using Prefix = BlobPrefix;
   if (file.size() < kBlobMagic.size() ||
       !std::equal(kBlobMagic.begin(), kBlobMagic.end(), file.begin())) {
-    return corrupt("the file does not begin as a blob does");
+    return CorruptHeader("the file does not begin as a blob does");
   }
   if (file.size() < Prefix::kBytes) {
-    return corrupt("the file is cut short: expected at least ", Prefix::kBytes, " bytes, found ",
-                   file.size());
+    return CorruptHeader("the file is cut short: expected at least ", Prefix::kBytes,
+                         " bytes, found ", file.size());
   }
   if (HashBytes(file.first(Prefix::kPrefixChecksum)) !=
       LoadLittleEndian<std::uint64_t>(file.data() + Prefix::kPrefixChecksum)) {
-    return corrupt("the first ", Prefix::kBytes, " bytes are damaged (their checksum differs)");
+    return CorruptHeader("the first ", Prefix::kBytes,
+                         " bytes are damaged (their checksum differs)");
   }
   const auto major = LoadLittleEndian<std::uint32_t>(file.data() + Prefix::kMajor);
   if (major != kBlobMajor) {
@@ -282,25 +288,91 @@ inline Result<BlobHeader> BlobHeader::Parse(std::span<const std::uint8_t> file) 
   }
   const auto file_bytes = LoadLittleEndian<std::uint64_t>(file.data() + Prefix::kFileBytes);
   if (file_bytes != file.size()) {
-    return corrupt("the file should have ", file_bytes, " bytes, found ", file.size(),
-                   file.size() < file_bytes ? " (cut short?)" : "");
+    return CorruptHeader("the file should have ", file_bytes, " bytes, found ", file.size(),
+                         file.size() < file_bytes ? " (cut short?)" : "");
   }
   const auto header_bytes = LoadLittleEndian<std::uint64_t>(file.data() + Prefix::kHeaderBytes);
   if (header_bytes < Prefix::kBytes || header_bytes > file.size()) {
-    return corrupt("its length ", header_bytes, " does not fit the file of ", file.size(),
-                   " bytes");
+    return CorruptHeader("its length ", header_bytes, " does not fit the file of ", file.size(),
+                         " bytes");
   }
   const std::span<const std::uint8_t> body =
       file.subspan(Prefix::kBytes, static_cast<std::size_t>(header_bytes) - Prefix::kBytes);
   if (HashBytes(body) != LoadLittleEndian<std::uint64_t>(file.data() + Prefix::kHeaderChecksum)) {
-    return corrupt("it is damaged (its checksum differs)");
+    return CorruptHeader("it is damaged (its checksum differs)");
   }
+  return body;
+}
+
+// Bytes of an entry of the directory without its name: length of that, kind, format, five numbers.
+inline constexpr std::size_t kLeastEntryBytes =
+    3 * sizeof(std::uint32_t) + 5 * sizeof(std::uint64_t);
+
+// One entry of the directory. False if the header ends before it does.
+inline bool ReadEntry(ByteReader& reader, Section& section) {
+  std::string_view name;
+  std::uint32_t kind = 0, format = 0;
+  if (!reader.ReadText<std::uint32_t>(name) || !reader.Read(kind) || !reader.Read(format) ||
+      !reader.Read(section.rows) || !reader.Read(section.cols) || !reader.Read(section.offset) ||
+      !reader.Read(section.bytes) || !reader.Read(section.checksum)) {
+    return false;
+  }
+  section.name = name;
+  section.kind = static_cast<SectionKind>(kind);
+  section.format = static_cast<Format>(format);
+  return true;
+}
+
+// Checks that the bytes of a section lie behind the header, inside the file, and are as many as its
+// shape needs.
+inline Status CheckSection(const Section& section, std::size_t header_bytes,
+                           std::size_t file_bytes) {
+  const auto in_section = [&](const auto&... parts) {
+    return CorruptHeader("section ", Printable(section.name), ": ", parts...);
+  };
+  if (section.offset % kSectionAlignment != 0 || section.offset < header_bytes) {
+    return in_section("its offset ", section.offset, " is no multiple of ", kSectionAlignment,
+                      " behind the header");
+  }
+  if (!RangeFits(section.offset, section.bytes, file_bytes)) {
+    return in_section("its ", section.bytes, " bytes at ", section.offset,
+                      " do not lie inside the file of ", file_bytes, " bytes");
+  }
+  const bool known = section.kind == SectionKind::kVector ||
+                     (section.kind == SectionKind::kMatrix &&
+                      FindSpec(static_cast<std::uint32_t>(section.format)) != nullptr);
+  if (known && SectionBytes(section) != section.bytes) {
+    return in_section("its ", section.bytes, " bytes do not match its shape [", section.rows, ", ",
+                      section.cols, "]");
+  }
+  return {};
+}
+
+// Checks that no two sections share a byte.
+inline Status CheckOverlaps(std::span<const Section> sections) {
+  std::vector<std::pair<std::uint64_t, std::uint64_t>> places;
+  for (const Section& section : sections) places.emplace_back(section.offset, section.bytes);
+  std::sort(places.begin(), places.end());
+  for (std::size_t i = 1; i < places.size(); ++i) {
+    if (places[i - 1].first + places[i - 1].second > places[i].first) {
+      return CorruptHeader("two sections overlap at offset ", places[i].first);
+    }
+  }
+  return {};
+}
+
+}  // namespace internal
+
+inline Result<BlobHeader> BlobHeader::Parse(std::span<const std::uint8_t> file) {
+  const Result<std::span<const std::uint8_t>> body = internal::CheckedHeaderBody(file);
+  if (!body) return body.error();
+  const std::size_t header_bytes = internal::BlobPrefix::kBytes + body->size();
+  const Error cut = internal::CorruptHeader("it ends too early, after ", header_bytes, " bytes");
 
   BlobHeader header;
-  header.minor = LoadLittleEndian<std::uint32_t>(file.data() + Prefix::kMinor);
-  ByteReader reader(body);
+  header.minor = LoadLittleEndian<std::uint32_t>(file.data() + internal::BlobPrefix::kMinor);
+  ByteReader reader(*body);
   std::uint32_t count = 0;
-  const Error cut = corrupt("it ends too early, after ", header_bytes, " bytes");
 
   if (!reader.Read(count)) return cut;
   for (std::uint32_t i = 0; i < count; ++i) {
@@ -324,52 +396,19 @@ inline Result<BlobHeader> BlobHeader::Parse(std::span<const std::uint8_t> file) 
     if (key == "license") header.provenance.license = text;
   }
 
-  if (!reader.Read(count)) return cut;
-  // Name length, kind, format and five numbers.
-  constexpr std::size_t kLeast = 3 * sizeof(std::uint32_t) + 5 * sizeof(std::uint64_t);
-  if (count > reader.remaining() / kLeast) return cut;
-  header.sections.reserve(count);
+  if (!reader.Read(count) || count > reader.remaining() / internal::kLeastEntryBytes) return cut;
+  header.sections.resize(count);
   std::set<std::string_view> names;
-  for (std::uint32_t i = 0; i < count; ++i) {
-    Section section;
-    std::string_view name;
-    std::uint32_t kind = 0, format = 0;
-    if (!reader.ReadText<std::uint32_t>(name) || !reader.Read(kind) || !reader.Read(format) ||
-        !reader.Read(section.rows) || !reader.Read(section.cols) || !reader.Read(section.offset) ||
-        !reader.Read(section.bytes) || !reader.Read(section.checksum)) {
-      return cut;
+  for (Section& section : header.sections) {
+    if (!internal::ReadEntry(reader, section)) return cut;
+    if (!names.insert(section.name).second) {
+      return internal::CorruptHeader("section ", Printable(section.name), ": appears twice");
     }
-    section.name = name;
-    section.kind = static_cast<SectionKind>(kind);
-    section.format = static_cast<Format>(format);
-    const auto in_section = [&](const auto&... parts) {
-      return corrupt("section ", Printable(name), ": ", parts...);
-    };
-    if (!names.insert(name).second) return in_section("appears twice");
-    if (section.offset % kSectionAlignment != 0 || section.offset < header_bytes) {
-      return in_section("its offset ", section.offset, " is no multiple of ", kSectionAlignment,
-                        " behind the header");
-    }
-    if (!RangeFits(section.offset, section.bytes, file.size())) {
-      return in_section("its ", section.bytes, " bytes at ", section.offset,
-                        " do not lie inside the file of ", file.size(), " bytes");
-    }
-    const bool known = section.kind == SectionKind::kVector ||
-                       (section.kind == SectionKind::kMatrix && FindSpec(format) != nullptr);
-    if (known && SectionBytes(section) != section.bytes) {
-      return in_section("its ", section.bytes, " bytes do not match its shape [", section.rows,
-                        ", ", section.cols, "]");
-    }
-    header.sections.push_back(std::move(section));
+    Status status = internal::CheckSection(section, header_bytes, file.size());
+    if (!status) return status.error();
   }
-  std::vector<std::pair<std::uint64_t, std::uint64_t>> places;
-  for (const Section& section : header.sections) places.emplace_back(section.offset, section.bytes);
-  std::sort(places.begin(), places.end());
-  for (std::size_t i = 1; i < places.size(); ++i) {
-    if (places[i - 1].first + places[i - 1].second > places[i].first) {
-      return corrupt("two sections overlap at offset ", places[i].first);
-    }
-  }
+  Status status = internal::CheckOverlaps(header.sections);
+  if (!status) return status.error();
   return header;
 }
 

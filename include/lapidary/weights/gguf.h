@@ -139,6 +139,8 @@ class Gguf {
 
  private:
   Status ParseMetadata(ByteReader& reader, std::uint64_t count);
+  // Of the data of tensors, as the metadata say.
+  Result<std::uint64_t> Alignment() const;
   Status ParseTensors(ByteReader& reader, std::uint64_t count, std::span<const std::uint8_t> file);
 
   std::uint32_t version_ = 0;
@@ -302,99 +304,130 @@ inline Status Gguf::ParseMetadata(ByteReader& reader, std::uint64_t count) {
   return {};
 }
 
+inline Result<std::uint64_t> Gguf::Alignment() const {
+  const GgufValue* value = Find("general.alignment");
+  if (value == nullptr) return 32;
+  const std::optional<std::int64_t> given = value->Integer();
+  if (!given || *given <= 0 || !std::has_single_bit(static_cast<std::uint64_t>(*given))) {
+    return MakeError(ErrorCode::kCorrupt, "GGUF metadata general.alignment is ",
+                     given ? StrCat(*given) : value->TypeName(), ", expected a power of two");
+  }
+  return static_cast<std::uint64_t>(*given);
+}
+
+namespace internal {
+
+// Where the bytes of a tensor lie, from the beginning of the data on.
+struct GgufPlace {
+  std::uint64_t offset = 0, bytes = 0;
+};
+
+// Entry i of the `count` of the directory: what a tensor is and where, its bytes not yet looked up.
+inline Status ReadGgufTensor(ByteReader& reader, std::uint64_t i, std::uint64_t count,
+                             std::uint64_t alignment, SourceTensor& tensor, GgufPlace& place) {
+  std::uint32_t type = 0;
+  bool complete = reader.ReadText<std::uint64_t>(tensor.name) && reader.Read(tensor.dimensions);
+  const auto in_tensor = [&](ErrorCode code, const auto&... parts) {
+    return MakeError(code, "GGUF tensor ", Printable(tensor.name), ": ", parts...);
+  };
+  if (complete && (tensor.dimensions == 0 || tensor.dimensions > tensor.dims.size())) {
+    return in_tensor(ErrorCode::kCorrupt, "has ", tensor.dimensions,
+                     " dimensions, expected 1 to 4");
+  }
+  for (std::uint32_t d = 0; complete && d < tensor.dimensions; ++d) {
+    complete = reader.Read(tensor.dims[d]);
+  }
+  if (!complete || !reader.Read(type) || !reader.Read(place.offset)) {
+    return MakeError(ErrorCode::kCorrupt, "GGUF directory entry ", i, " of ", count,
+                     " reaches past the end of the file (cut short?)");
+  }
+  const TensorType* known = FindGgufTensorType(type);
+  if (known == nullptr) {
+    return in_tensor(ErrorCode::kUnsupported, "has type ", type,
+                     ", which this library does not know");
+  }
+  tensor.type = *known;
+  std::optional<std::uint64_t> elements = 1;
+  for (std::uint32_t d = 0; elements && d < tensor.dimensions; ++d) {
+    if (tensor.dims[d] == 0) {
+      return in_tensor(ErrorCode::kCorrupt, "has the empty shape ", tensor.ShapeText());
+    }
+    elements = CheckedMultiply(*elements, tensor.dims[d]);
+  }
+  if (tensor.dims[0] % known->block != 0) {
+    return in_tensor(ErrorCode::kCorrupt, "rows of ", tensor.dims[0],
+                     " values are no whole blocks of ", known->block, ", as ", known->name,
+                     " needs");
+  }
+  const std::optional<std::uint64_t> bytes =
+      elements ? CheckedMultiply(*elements / known->block, known->block_bytes) : std::nullopt;
+  if (!bytes) {
+    return in_tensor(ErrorCode::kCorrupt, "the shape ", tensor.ShapeText(), " is too large");
+  }
+  place.bytes = *bytes;
+  if (place.offset % alignment != 0) {
+    return in_tensor(ErrorCode::kCorrupt, "its offset ", place.offset,
+                     " is no multiple of the alignment ", alignment);
+  }
+  return {};
+}
+
+// Gives tensors their bytes of the file, whose data begin at `data` (nothing if that is beyond all
+// numbers). Errors: a place outside the file, and two that overlap.
+inline Status PlaceGgufTensors(std::span<const std::uint8_t> file,
+                               std::optional<std::uint64_t> data, std::span<const GgufPlace> places,
+                               std::span<SourceTensor> tensors) {
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    const auto [offset, bytes] = places[i];
+    const std::optional<std::uint64_t> begin = data ? CheckedAdd(*data, offset) : std::nullopt;
+    if (!begin || !RangeFits(*begin, bytes, file.size())) {
+      return MakeError(ErrorCode::kCorrupt, "GGUF tensor ", Printable(tensors[i].name), ": its ",
+                       bytes, " bytes at ", begin ? StrCat(*begin) : "a wrapped offset",
+                       " do not lie inside the file of ", file.size(), " bytes (cut short?)");
+    }
+    tensors[i].bytes =
+        file.subspan(static_cast<std::size_t>(*begin), static_cast<std::size_t>(bytes));
+  }
+  std::vector<std::size_t> order(tensors.size());
+  for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
+  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+    return std::pair(places[a].offset, places[a].bytes) <
+           std::pair(places[b].offset, places[b].bytes);
+  });
+  for (std::size_t i = 1; i < order.size(); ++i) {
+    const auto [offset, bytes] = places[order[i - 1]];
+    if (offset + bytes > places[order[i]].offset) {
+      return MakeError(ErrorCode::kCorrupt, "GGUF tensors ", Printable(tensors[order[i - 1]].name),
+                       " and ", Printable(tensors[order[i]].name), " overlap");
+    }
+  }
+  return {};
+}
+
+}  // namespace internal
+
 inline Status Gguf::ParseTensors(ByteReader& reader, std::uint64_t count,
                                  std::span<const std::uint8_t> file) {
-  std::uint64_t alignment = 32;
-  if (const GgufValue* value = Find("general.alignment")) {
-    const std::optional<std::int64_t> given = value->Integer();
-    if (!given || *given <= 0 || !std::has_single_bit(static_cast<std::uint64_t>(*given))) {
-      return MakeError(ErrorCode::kCorrupt, "GGUF metadata general.alignment is ",
-                       given ? StrCat(*given) : value->TypeName(), ", expected a power of two");
-    }
-    alignment = static_cast<std::uint64_t>(*given);
-  }
+  const Result<std::uint64_t> alignment = Alignment();
+  if (!alignment) return alignment.error();
   // Name length, dimensions, one dimension, type and offset take at least 32 bytes.
   if (count > reader.remaining() / 32) {
     return MakeError(ErrorCode::kCorrupt, "GGUF header says ", count,
                      " tensors, more than the file can hold (cut short?)");
   }
-  std::vector<std::pair<std::uint64_t, std::uint64_t>> places;  // offset, bytes
-  places.reserve(static_cast<std::size_t>(count));
+  std::vector<internal::GgufPlace> places(static_cast<std::size_t>(count));
   for (std::uint64_t i = 0; i < count; ++i) {
     SourceTensor tensor;
-    std::uint32_t type = 0;
-    std::uint64_t offset = 0;
-    bool complete = reader.ReadText<std::uint64_t>(tensor.name) && reader.Read(tensor.dimensions);
-    const auto in_tensor = [&](ErrorCode code, const auto&... parts) {
-      return MakeError(code, "GGUF tensor ", Printable(tensor.name), ": ", parts...);
-    };
-    if (complete && (tensor.dimensions == 0 || tensor.dimensions > tensor.dims.size())) {
-      return in_tensor(ErrorCode::kCorrupt, "has ", tensor.dimensions,
-                       " dimensions, expected 1 to 4");
-    }
-    for (std::uint32_t d = 0; complete && d < tensor.dimensions; ++d) {
-      complete = reader.Read(tensor.dims[d]);
-    }
-    if (!complete || !reader.Read(type) || !reader.Read(offset)) {
-      return MakeError(ErrorCode::kCorrupt, "GGUF directory entry ", i, " of ", count,
-                       " reaches past the end of the file (cut short?)");
-    }
-    const TensorType* known = FindGgufTensorType(type);
-    if (known == nullptr) {
-      return in_tensor(ErrorCode::kUnsupported, "has type ", type,
-                       ", which this library does not know");
-    }
-    tensor.type = *known;
-    std::optional<std::uint64_t> elements = 1;
-    for (std::uint32_t d = 0; elements && d < tensor.dimensions; ++d) {
-      if (tensor.dims[d] == 0) {
-        return in_tensor(ErrorCode::kCorrupt, "has the empty shape ", tensor.ShapeText());
-      }
-      elements = CheckedMultiply(*elements, tensor.dims[d]);
-    }
-    if (tensor.dims[0] % known->block != 0) {
-      return in_tensor(ErrorCode::kCorrupt, "rows of ", tensor.dims[0],
-                       " values are no whole blocks of ", known->block, ", as ", known->name,
-                       " needs");
-    }
-    const std::optional<std::uint64_t> bytes =
-        elements ? CheckedMultiply(*elements / known->block, known->block_bytes) : std::nullopt;
-    if (!bytes) {
-      return in_tensor(ErrorCode::kCorrupt, "the shape ", tensor.ShapeText(), " is too large");
-    }
-    if (offset % alignment != 0) {
-      return in_tensor(ErrorCode::kCorrupt, "its offset ", offset,
-                       " is no multiple of the alignment ", alignment);
-    }
-    if (!tensors_.Add(tensor)) return in_tensor(ErrorCode::kCorrupt, "appears twice");
-    places.emplace_back(offset, *bytes);
-  }
-
-  const std::optional<std::uint64_t> data = CheckedAlignUp(reader.position(), alignment);
-  std::vector<SourceTensor>& all = tensors_.all();
-  for (std::size_t i = 0; i < all.size(); ++i) {
-    const auto [offset, bytes] = places[i];
-    const std::optional<std::uint64_t> begin = data ? CheckedAdd(*data, offset) : std::nullopt;
-    if (!begin || !RangeFits(*begin, bytes, file.size())) {
-      return MakeError(ErrorCode::kCorrupt, "GGUF tensor ", Printable(all[i].name), ": its ", bytes,
-                       " bytes at ", begin ? StrCat(*begin) : "a wrapped offset",
-                       " do not lie inside the file of ", file.size(), " bytes (cut short?)");
-    }
-    all[i].bytes = file.subspan(static_cast<std::size_t>(*begin), static_cast<std::size_t>(bytes));
-  }
-
-  std::vector<std::size_t> order(all.size());
-  for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
-  std::sort(order.begin(), order.end(),
-            [&](std::size_t a, std::size_t b) { return places[a] < places[b]; });
-  for (std::size_t i = 1; i < order.size(); ++i) {
-    const auto [offset, bytes] = places[order[i - 1]];
-    if (offset + bytes > places[order[i]].first) {
-      return MakeError(ErrorCode::kCorrupt, "GGUF tensors ", Printable(all[order[i - 1]].name),
-                       " and ", Printable(all[order[i]].name), " overlap");
+    Status status = internal::ReadGgufTensor(reader, i, count, *alignment, tensor,
+                                             places[static_cast<std::size_t>(i)]);
+    if (!status) return status;
+    if (!tensors_.Add(tensor)) {
+      return MakeError(ErrorCode::kCorrupt, "GGUF tensor ", Printable(tensor.name),
+                       ": appears twice");
     }
   }
-  return {};
+  return internal::PlaceGgufTensors(file, CheckedAlignUp(reader.position(), *alignment), places,
+                                    tensors_.all());
 }
 
 inline Result<Gguf> Gguf::Parse(std::span<const std::uint8_t> file) {
