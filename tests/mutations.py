@@ -4,6 +4,7 @@ checks that the test that guards against each of them fails. (Some are of a kern
 with AVX-512 run, some of one that only those with AMX run.)
 
     tests/mutations.py [--build build/release] [WORD ...]      only mistakes whose name has a WORD
+    tests/mutations.py --check                                 only looks whether each can still be built in
 
 Needs a build directory with the tests built. Compiles one source file of the tests for each
 mistake, not optimised much: about a quarter of a minute each. The list is the table of
@@ -27,6 +28,7 @@ ATTENTION = "kernels/attention-inl.h"
 NORM = "kernels/norm-inl.h"
 MATMUL = "kernels/matmul-inl.h"
 PAIRS = "kernels/pair_tile-inl.h"
+GROUPS = "kernels/group_dot-inl.h"
 FLOATS = "float weights"
 PRODUCTS = "products equal the scalar twin's*"
 AMX = "AMX and vectors agree to the bit*"
@@ -85,9 +87,20 @@ MUTATIONS = [
      "hn::Add(hn::LoadU(d, residual + i), v))), d, residual + i);",
      "kernels/norm_test.cpp", "the residual stream holds several hundred thousand"),
     ("sums of a group in 16 bits", "kernels/quantize-inl.h",
-     "sums[half] = hn::ReduceSum(di, sum);",
-     "sums[half] = static_cast<int16_t>(hn::ReduceSum(di, sum));",
+     "factors.first_half = hn::GetLane(sums);",
+     "factors.first_half = static_cast<int16_t>(hn::GetLane(sums));",
      "kernels/quantize_test.cpp", "activations are stored in every form*"),
+    ("a group's second half has the sum of its first", GROUPS,
+     "factors.first_half : factors.sum - factors.first_half;",
+     "factors.first_half : factors.first_half;",
+     "kernels/matmul_test.cpp", PRODUCTS),
+    ("minima times the sum of a whole group, not of its half", GROUPS,
+     "    if (kTraits.group == kActivationGroup) return factors.value_sum;",
+     "    if (kTraits.group != 0) return factors.value_sum;",
+     "kernels/matmul_test.cpp", PRODUCTS),
+    ("minima forgotten", GROUPS,
+     "if constexpr (kTraits.has_min) acc =", "if constexpr (false) acc =",
+     "kernels/matmul_test.cpp", PRODUCTS),
     ("gain of RMSNorm plus 1", NORM,
      "const VF v = hn::Mul(hn::Mul(hn::LoadU(d, x + i), scale), hn::LoadU(d, gain + i));\n    hn::StoreU(v, d, out + i);",
      "const VF v = hn::Mul(hn::Mul(hn::LoadU(d, x + i), scale), hn::Add(hn::Set(d, 1.0f), hn::LoadU(d, gain + i)));\n    hn::StoreU(v, d, out + i);",
@@ -147,7 +160,7 @@ MUTATIONS = [
      "kScaled ? page.values.scales : nullptr", "nullptr",
      "kernels/attention_test.cpp", "attention equals a softmax in double*"),
     ("any alignment is accepted", "weights/gguf.h",
-     "if (offset % alignment != 0) {", "if (false) {",
+     "if (place.offset % alignment != 0) {", "if (false) {",
      "weights/gguf_test.cpp", "impossible tensors are refused"),
     ("an embedding of more rows moves the rows behind it", "weights/import.h",
      "if (padded && out.source_rows > out.rows) {", "if (false) {",
@@ -214,11 +227,27 @@ def passes(program, case):
     return subprocess.run([program, case], capture_output=True).returncode == 0
 
 
+def check():
+    """Whether the text that each mistake replaces stands once in its header, and its test exists."""
+    stale = [f"{name}: {header} has its text {found} times" for name, header, old, *_ in MUTATIONS
+             if (found := (ROOT / "include/lapidary" / header).read_text().count(old)) != 1]
+    for name, _, _, _, source, case in MUTATIONS:
+        # A long name stands in pieces, or behind a line break.
+        text = re.sub(r'"\s*\n\s*"|(?<=TEST_CASE\()\s+', "", (ROOT / "tests" / source).read_text())
+        if f'TEST_CASE("{case.removesuffix("*")}' not in text:
+            stale.append(f"{name}: {source} has no such case")
+    print("\n".join(stale) or f"{len(MUTATIONS)} mistakes can be built in")
+    return 1 if stale else 0
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build/release")
+    parser.add_argument("--check", action="store_true")
     parser.add_argument("words", nargs="*", metavar="WORD")
     args = parser.parse_args()
+    if args.check:
+        return check()
     build = args.build.resolve()
     chosen = [m for m in MUTATIONS if not args.words or any(word in m[0] for word in args.words)]
     units, failed = {}, 0

@@ -257,13 +257,13 @@ def main():
               f"probability {best.median():.3f} in the median, at most {best.max():.3f}")
         pictured = torch.tensor([ids[row] == SOFT for row in chosen(ids)])
         for rows, which in ((pictured | True, "all rows"), (pictured, "soft tokens")):
-            mean, _ = report(f"{name}, Lapidary, {which}", compare(reference[rows], ours[name][rows]))
+            mean, *_ = report(f"{name}, Lapidary, {which}", compare(reference[rows], ours[name][rows]))
             if not mean <= MOST_KL:
                 failures.append(f"{name}, {which}")
         for mistake, wrong in MISTAKES.items():
             if len(pictures) == 1 and mistake != "causal within pictures":
                 continue
-            mean, _ = report(f"  {name}, {mistake}", compare(wrong(model, ids, soft_tokens), ours[name]))
+            mean, *_ = report(f"  {name}, {mistake}", compare(wrong(model, ids, soft_tokens), ours[name]))
             if not mean > MOST_KL:
                 failures.append(f"{name}, {mistake}: not noticed")
     if failures:

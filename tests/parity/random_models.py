@@ -7,8 +7,12 @@
 All weights are values that bf16 holds, as those of the published checkpoints are. 1B: whole, from a Hugging Face
 folder in float32, as blob of --type bf16. Fails above a mean KL of 1e-3 or below
 99 % of equal first choices. 4B, 12B, 27B: seven layers, one pattern of attention and one layer more, everything
-else as it is; a folder in bf16, whose blob holds the same values. Fails above a mean KL of 1e-4, and unless each
-of three mistakes (query scale, RoPE factor, window) would have been noticed: moves the reference by more.
+else as it is; a folder in bf16, whose blob holds the same values.
+
+The reference is also computed with keys and values rounded to bf16, as a cache holds them. Where the CPU multiplies
+bf16, queries and the weights of the softmax are rounded too, four numbers of equal precision instead of two, which
+doubles the KL; fails above 2.5 times. For 4B, 12B and 27B, fails unless each of three mistakes (query scale, RoPE
+factor, window) would have been noticed: moves the worst row of the reference by more than 3 times as much.
 
 The prompt has 1300 random ids, which is longer than any window. The logits of every 4th are compared. Folders,
 blobs and logits stay in DIR (27B: 8.5 GB twice). transformers holds bf16 weights in bf16 and widens one layer at
@@ -208,7 +212,7 @@ def compare(reference, found):
 def report(name, result):
     mean, most, same = result
     print(f"{name}: mean KL {mean:.2e}, largest {most:.2e}, same first choice {100 * same:.2f} %", flush=True)
-    return mean, same
+    return result
 
 
 def main():
@@ -246,26 +250,24 @@ def main():
     reference = logits_of(model, ids)
     best = torch.log_softmax(reference, -1).max(-1).values.exp()
     print(f"logits: std {reference.std():.2f}, best probability {best.median():.3f} in the median, at most {best.max():.3f}")
-    mean, same = report(f"{args.size}, Lapidary", compare(reference, torch.from_numpy(ours)))
+    mean, most, same = report(f"{args.size}, Lapidary", compare(reference, torch.from_numpy(ours)))
     with rounded_attention(model) as rounding:
-        report("  transformers, keys and values in bf16", compare(reference, logits_of(rounding, ids)))
+        rounded, *_ = report("  transformers, keys and values in bf16", compare(reference, logits_of(rounding, ids)))
+    failures = [] if mean <= 2.5 * rounded else ["the mean KL"]
     if args.size == "1b":
         if not (mean <= 1e-3 and same >= 0.99):
-            sys.exit("not as expected")
-        return
-
-    heads = SIZES[args.size][3]
-    width, head_dim = SIZES[args.size][1], SIZES[args.size][5]
-    failures = [] if mean <= 1e-4 else ["the mean KL"]
-    for name, change in {
-        "query scale of the other kind": {"query_scalar": head_dim if args.size == "27b" else width // heads},
-        "RoPE factor 1": {"factor": 1.0},
-        "window of 1023": {"window": 1023},
-    }.items():
-        set_config(model, config_of(args.size, **change))
-        wrong, _ = report(f"  {name}", compare(reference, logits_of(model, ids)))
-        if not wrong > 3 * mean:
-            failures.append(name)
+            failures.append("the bounds of the 1B")
+    else:
+        heads, width, head_dim = SIZES[args.size][3], SIZES[args.size][1], SIZES[args.size][5]
+        for name, change in {
+            "query scale of the other kind": {"query_scalar": head_dim if args.size == "27b" else width // heads},
+            "RoPE factor 1": {"factor": 1.0},
+            "window of 1023": {"window": 1023},  # of which only the rows behind it know
+        }.items():
+            set_config(model, config_of(args.size, **change))
+            _, wrong, _ = report(f"  {name}", compare(reference, logits_of(model, ids)))
+            if not wrong > 3 * most:
+                failures.append(name)
     if failures:
         sys.exit("not as expected: " + ", ".join(failures))
 
