@@ -49,7 +49,7 @@ void Page(benchmark::State& state, HeadDim head_dim, std::size_t rows, KvFormat 
   for (VisibleKeys& v : visible) v = {0, kPageKeys - 1};
   float max[target::kQueryTile], sum[target::kQueryTile];
   for (auto _ : state) {
-    target::AttendPage(queries.data(), rows, head_dim, head_dim, page, 0, visible, room, to, max,
+    target::AttendPage({queries.data()}, rows, head_dim, head_dim, page, 0, visible, room, to, max,
                        sum);
     benchmark::DoNotOptimize(to[0]);
   }

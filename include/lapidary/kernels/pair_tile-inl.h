@@ -31,6 +31,14 @@ HWY_INLINE void StoreInputs(VF v, hwy::bfloat16_t* to) {
   hn::StoreU(hn::DemoteTo(dh, v), dh, to);
 }
 
+// The same, and what rounding lost, if there is rounding.
+HWY_INLINE void StoreInputs(VF v, float* to, float* /*lost*/) { StoreInputs(v, to); }
+HWY_INLINE void StoreInputs(VF v, hwy::bfloat16_t* to, hwy::bfloat16_t* lost) {
+  StoreInputs(v, to);
+  const hn::Rebind<hwy::bfloat16_t, DF> dh;
+  StoreInputs(hn::Sub(v, hn::PromoteTo(DF(), hn::LoadU(dh, to))), lost);
+}
+
 // Two consecutive inputs in every lane.
 struct BroadcastFloats {
   VF even, odd;

@@ -193,7 +193,7 @@ class Decoder {
     const size_t n = max_rows_;
     const size_t residual = take(n * kWidth, sizeof(float));
     const size_t qkv = take(n * kQkvWidth, sizeof(float));
-    const size_t queries = take(n * kHeads * kHeadDim, sizeof(PairInput));
+    const size_t queries = take((kHasBF16Dot ? 2 : 1) * n * kHeads * kHeadDim, sizeof(PairInput));
     const size_t projected = take(n * kWidth, sizeof(float));
     const size_t angles = take(n * 2 * kHeadDim, sizeof(float));
     const size_t normed = take(ActivationBytes(n, kWidth), 1);
@@ -507,13 +507,20 @@ class Decoder {
     return rows_[r].cache->Page(layer, kv_head, page);
   }
 
-  // Queries of a key/value head, from a row on: [rows, kGroup, kHeadDim].
-  PairInput* Queries(size_t kv_head, size_t r) {
-    return queries_ + (kv_head * max_rows_ + r) * kGroup * kHeadDim;
+  // Queries of a key/value head, from a row on: [rows, kGroup, kHeadDim]. In kExact what rounding
+  // lost of them stands behind all queries.
+  QueryRows Queries(size_t kv_head, size_t r) const {
+    const PairInput* rounded = queries_ + (kv_head * max_rows_ + r) * kGroup * kHeadDim;
+    const bool both = kHasBF16Dot && precision_ == Precision::kExact;
+    return {rounded, both ? rounded + max_rows_ * kHeads * kHeadDim : nullptr};
   }
   void StoreQuery(const float* HWY_RESTRICT x, size_t r, size_t head) {
-    PairInput* to = Queries(head / kGroup, r) + head % kGroup * kHeadDim;
-    for (size_t i = 0; i < kHeadDim; i += kLanes) StoreInputs(hn::LoadU(DF(), x + i), to + i);
+    PairInput* to =
+        queries_ + ((head / kGroup * max_rows_ + r) * kGroup + head % kGroup) * kHeadDim;
+    PairInput* lost = to + max_rows_ * kHeads * kHeadDim;
+    for (size_t i = 0; i < kHeadDim; i += kLanes) {
+      StoreInputs(hn::LoadU(DF(), x + i), to + i, lost + i);
+    }
   }
 
   float* Cosines(size_t r, LayerKind kind) const {
@@ -536,7 +543,7 @@ class Decoder {
   AlignedBuffer memory_;
   float* residual_ = nullptr;         // [rows, kWidth]
   float* qkv_ = nullptr;              // [rows, kQkvWidth]: queries, keys, values
-  PairInput* queries_ = nullptr;      // [kKvHeads, max_rows, kGroup, kHeadDim]
+  PairInput* queries_ = nullptr;      // [1 or 2, kKvHeads, max_rows, kGroup, kHeadDim]: see Queries
   float* projected_ = nullptr;        // [rows, kWidth]
   float* angles_ = nullptr;           // [rows, 2 kinds of layer, cosines and sines, kHeadDim / 2]
   Activations normed_;                // [rows, kWidth]

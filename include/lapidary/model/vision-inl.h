@@ -224,7 +224,7 @@ class VisionEncoder {
       for (size_t page = 0; page < kPages; ++page) {
         for (size_t r = 0; r < rows; r += kQueryTile) {
           const size_t count = std::min(kQueryTile, rows - r);
-          AttendPage(Queries(head, first + r), count, kHeadDim,
+          AttendPage({Queries(head, first + r)}, count, kHeadDim,
                      std::integral_constant<size_t, kValueDim>(), Page(head, page),
                      page * kPageKeys, visible, scratch.attention, scratch.page, page_max,
                      page_sum);
