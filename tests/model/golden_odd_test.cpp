@@ -11,20 +11,20 @@ namespace {
 constexpr bool kBrain = HWY_STATIC_DISPATCH(kHasBF16Dot);
 
 TEST_CASE("odd shapes, float weights") {
-  // Measured: 0.058 and 0.014; 0.015 and 0.0023; 4e-6. With bf16 products: 0.141 and 0.022; 0.091
-  // and 0.017; 4e-6.
-  const Measured most = {.f32 = {.max = kBrain ? 0.25 : 0.1, .rms = kBrain ? 0.04 : 0.025},
-                         .kv = {.max = kBrain ? 0.18 : 0.03, .rms = kBrain ? 0.03 : 0.004},
+  // Measured: 0.058 and 0.014; 0.015 and 0.0023; 4e-6. With bf16 products: 0.071 and 0.015; 0.036
+  // and 0.0065; 4e-6.
+  const Measured most = {.f32 = {.max = kBrain ? 0.13 : 0.1, .rms = 0.025},
+                         .kv = {.max = kBrain ? 0.07 : 0.03, .rms = kBrain ? 0.012 : 0.004},
                          .first = {.max = kBrain ? 0.02 : 2e-3, .rms = 0},
                          .best = 64};
   CheckMeasured(Measure<TinyOddModel>("odd_f32", Precision::kExact), most);
 }
 
 TEST_CASE("odd shapes, quantised weights") {
-  // Measured: 0.121 and 0.023; 0.037 and 0.0072; 0.004. With bf16 products: 0.156 and 0.028; 0.095
-  // and 0.019.
-  const Measured exact = {.f32 = {.max = kBrain ? 0.3 : 0.2, .rms = kBrain ? 0.05 : 0.035},
-                          .kv = {.max = kBrain ? 0.2 : 0.06, .rms = kBrain ? 0.035 : 0.012},
+  // Measured: 0.121 and 0.023; 0.037 and 0.0072; 0.004. With bf16 products: 0.148 and 0.025; 0.043
+  // and 0.0080.
+  const Measured exact = {.f32 = {.max = kBrain ? 0.25 : 0.2, .rms = kBrain ? 0.04 : 0.035},
+                          .kv = {.max = kBrain ? 0.08 : 0.06, .rms = kBrain ? 0.015 : 0.012},
                           .first = {.max = 0.02, .rms = 0},
                           .best = 64};
   CheckMeasured(Measure<TinyOddModel>("odd_q8_0", Precision::kExact), exact);

@@ -99,10 +99,11 @@ TEST_CASE("prompts with pictures give the logits of transformers") {
     }
     const Errors errors = Compare(kept, golden.logits);
     CAPTURE(name, errors.max, errors.rms);
-    // As in golden_test.cpp. Measured with AVX2: 0.015 and 0.0028. A causal mask inside pictures
-    // would be 3.3, pictures that see each other 3.6.
-    CHECK(errors.max < (kBrain ? 0.3 : 0.03));
-    CHECK(errors.rms < (kBrain ? 0.05 : 0.005));
+    // As in golden_test.cpp. Measured with AVX2: 0.015 and 0.0028, with bf16 products (of the
+    // encoder too) 0.038 and 0.0080. A causal mask inside pictures would be 3.3, pictures that see
+    // each other 3.6.
+    CHECK(errors.max < (kBrain ? 0.07 : 0.03));
+    CHECK(errors.rms < (kBrain ? 0.015 : 0.005));
   }
 }
 
