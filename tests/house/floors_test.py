@@ -38,7 +38,36 @@ def reach(name):
     return seen
 
 
+def functions(text):
+    """Lines and first line of every function at the level of a namespace or a class, as clang-format lays them out: it
+    ends at the first brace that stands as far to the left as it began."""
+    lines = text.splitlines()
+    for end_of_head, line in enumerate(lines):
+        if not re.search(r"(\)|const|noexcept|override|HWY_ATTR) \{$", line):
+            continue
+        begin = end_of_head
+        while begin > 0 and len(lines[begin]) - len(lines[begin].lstrip()) not in (0, 2):
+            begin -= 1
+        indent = len(lines[begin]) - len(lines[begin].lstrip())
+        if re.match(r"\s*((if|for|while|switch|namespace|class|struct|return|const auto)\b|\}|$)", lines[begin]):
+            continue
+        end = next((i for i in range(end_of_head + 1, len(lines)) if re.match(" " * indent + r"\}", lines[i])), None)
+        if end is not None:
+            yield end - begin + 1, lines[begin].strip()
+
+
 class FloorsTest(unittest.TestCase):
+    def test_files_and_functions_fit_the_eye(self):
+        for name in HEADERS:
+            text = (INCLUDE / name).read_text()
+            self.assertLessEqual(text.count("\n"), 640, name)
+            for length, head in functions(text):
+                self.assertLessEqual(length, 80, f"{name}: {head}")
+
+    def test_functions_are_found(self):
+        text = "inline int F(int a,\n             int b) {\n  return 1;\n}\nstruct S {\n  int g() const {\n    return 2;\n  }\n};\n"
+        self.assertEqual([length for length, _ in functions(text)], [4, 3])
+
     def test_there_are_headers_on_every_floor(self):
         self.assertEqual({floor(name) for name in HEADERS}, set(range(len(FLOORS) + 1)))
 
