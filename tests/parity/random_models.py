@@ -252,7 +252,7 @@ def main():
         ours = np.fromfile(ours_file, "<f4").reshape(-1, vocabulary)
     else:
         run(args.lapidary, "logits", "-m", blob, "--ids-file", ids_file, "-o", ours_file)
-        ours = np.memmap(ours_file, "<f4", "r").reshape(-1, vocabulary)
+        ours = np.memmap(ours_file, "<f4", "c").reshape(-1, vocabulary)
     os.remove(ours_file)
 
     model = load_model(config_of(args.size), folder)
