@@ -517,7 +517,8 @@ class Decoder {
   void StoreQuery(const float* HWY_RESTRICT x, size_t r, size_t head) {
     PairInput* to =
         queries_ + ((head / kGroup * max_rows_ + r) * kGroup + head % kGroup) * kHeadDim;
-    PairInput* lost = to + max_rows_ * kHeads * kHeadDim;
+    // Without rounding nothing is lost, and nothing stored there.
+    PairInput* lost = kHasBF16Dot ? to + max_rows_ * kHeads * kHeadDim : to;
     for (size_t i = 0; i < kHeadDim; i += kLanes) {
       StoreInputs(hn::LoadU(DF(), x + i), to + i, lost + i);
     }
