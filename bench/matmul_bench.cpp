@@ -158,7 +158,7 @@ void Decode(benchmark::State& state, Format format, Shape shape) {
   DecodeWith(state, format, shape, shape.cols);
 }
 
-// The bounds of the head's coarse pass for `rows` rows, with weights from memory.
+// The bounds of the head's coarse pass for kRows rows, with weights from memory.
 template <std::size_t kRows>
 void Bounds(benchmark::State& state, Shape head) {
   constexpr std::size_t kBytes = std::size_t{128} << 20;

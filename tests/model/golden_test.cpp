@@ -40,12 +40,11 @@ TEST_CASE("the factor of the embedding is rounded to bf16") {
 TEST_CASE("float weights") {
   for (const std::string_view variant : {"f32", "bf16", "f16"}) {
     CAPTURE(variant);
-    // Measured: 0.110 and 0.020; 0.015 and 0.0024; 2.4e-5, and 0.009 where a value of the first
-    // token falls to its other neighbour (f32, -O1). With bf16 products: 0.106 and 0.020; 0.043 and
-    // 0.0075; 67 of 70 best ids.
+    // Measured: 0.110 and 0.020; 0.015 and 0.0024; 2.4e-5. With bf16 products: 0.106 and 0.020;
+    // 0.043 and 0.0075; 0.009; 67 of 70 best ids.
     const Measured most = {.f32 = {.max = 0.2, .rms = 0.03},
                            .kv = {.max = kBrain ? 0.08 : 0.03, .rms = kBrain ? 0.013 : 0.004},
-                           .first = {.max = 0.02, .rms = 0},
+                           .first = {.max = kBrain ? 0.02 : 2e-3, .rms = 0},
                            .best = 64};
     CheckMeasured(Measure<TinyModel>(variant, Precision::kExact), most);
   }

@@ -69,7 +69,7 @@ inline void StoreCoarse(const float* HWY_RESTRICT x, const CoarseActivations& to
   StoreActivations(x, 0, to.x.cols, kFormBytes, Precision::kFast, to.x, row);
   const size_t groups = to.x.groups();
   for (size_t g = 0; g < groups; ++g) {
-    GroupFactors& factors = to.x.bytes[row * to.x.group_stride + g].factors;
+    GroupFactors& factors = GroupAt<kFormBytes>(to.x, row, g * kActivationGroup)->factors;
     // weight = 16 scale (high + 7.5 / 16 - 8). Rounding to an integer moves a product by less than
     // a hundredth of its deviation.
     to.starts[row * groups + g] =
@@ -134,7 +134,8 @@ HWY_INLINE void CoarsePanels(const PanelPair& panels, size_t first, const Coarse
         const VI32 start = hn::Set(DI32(), x.starts[(row + r) * groups + group + g]);
         HWY_UNROLL(8) for (size_t v = 0; v < kVectors; ++v) sum[r][v] = start;
       }
-      const ByteGroup* HWY_RESTRICT x_group = x.x.bytes + row * x.x.group_stride + group + g;
+      const ByteGroup* HWY_RESTRICT x_group =
+          GroupAt<kFormBytes>(x.x, row, (group + g) * kActivationGroup);
       matmul::DotGroup<kTraits>(
           matmul::SlabCodes<Format::kQ4_0>{{units[0] + slab, units[1] + slab}, {}, 0}, x_group,
           x.x.group_stride, 0, sum);

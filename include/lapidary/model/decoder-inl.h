@@ -511,18 +511,23 @@ class Decoder {
   // lost of them stands behind all queries.
   QueryRows Queries(size_t kv_head, size_t r) const {
     const PairInput* rounded = queries_ + (kv_head * max_rows_ + r) * kGroup * kHeadDim;
-    const bool both = kHasBF16Dot && precision_ == Precision::kExact;
-    return {rounded, both ? rounded + max_rows_ * kHeads * kHeadDim : nullptr};
+    return {rounded, KeepsLost() ? rounded + max_rows_ * kHeads * kHeadDim : nullptr};
   }
   void StoreQuery(const float* HWY_RESTRICT x, size_t r, size_t head) {
     PairInput* to =
         queries_ + ((head / kGroup * max_rows_ + r) * kGroup + head % kGroup) * kHeadDim;
-    // Without rounding nothing is lost, and nothing stored there.
-    PairInput* lost = kHasBF16Dot ? to + max_rows_ * kHeads * kHeadDim : to;
+    const bool both = KeepsLost();
     for (size_t i = 0; i < kHeadDim; i += kLanes) {
-      StoreInputs(hn::LoadU(DF(), x + i), to + i, lost + i);
+      const VF v = hn::LoadU(DF(), x + i);
+      if (both) {
+        StoreInputs(v, to + i, to + max_rows_ * kHeads * kHeadDim + i);
+      } else {
+        StoreInputs(v, to + i);
+      }
     }
   }
+  // Whether this step keeps what rounding lost of queries.
+  bool KeepsLost() const { return kHasBF16Dot && precision_ == Precision::kExact; }
 
   float* Cosines(size_t r, LayerKind kind) const {
     return angles_ + (r * 2 + (kind == LayerKind::kGlobal)) * kHeadDim;
