@@ -372,10 +372,10 @@ TEST_CASE("the largest score is found wherever it stands in a page") {
   for (size_t place = 0; place < kPageKeys; ++place) {
     std::fill_n(scores, kPageKeys, 0.0f);
     scores[place] = 200;  // e^200 would be infinite, e^-200 is 0
-    float max = 0;
-    const float sum = attention::Softmax(scores, 0, kPageKeys, 0, kPageKeys - 1,
-                                         /*value_scales=*/nullptr, weights, &max);
+    const float max = attention::LargestScore(scores, 0, kPageKeys, 0, kPageKeys - 1);
     CHECK(max == 200.0f);
+    const float sum = attention::StoreWeights(scores, 0, kPageKeys, max,
+                                              /*value_scales=*/nullptr, weights);
     CHECK(sum == 1.0f);
     CHECK(hwy::ConvertScalarTo<float>(weights[place]) == 1.0f);
   }

@@ -47,7 +47,11 @@ HWY_INLINE void StoreElements(const float* HWY_RESTRICT x, size_t head_dim, size
                               KvFormat format, const KvHalfPage& page, const Place& place) {
   if (format == KvFormat::kBF16) {
     auto* to = reinterpret_cast<hwy::bfloat16_t*>(page.elements);
-    for (size_t i = 0; i < head_dim; ++i) to[place(i)] = hwy::BF16FromF32(x[i]);
+    hwy::bfloat16_t rounded[kLanes];
+    for (size_t i = 0; i < head_dim; i += kLanes) {
+      StoreInputs(hn::LoadN(DF(), x + i, head_dim - i), rounded);
+      for (size_t j = 0; j < std::min(kLanes, head_dim - i); ++j) to[place(i + j)] = rounded[j];
+    }
     return;
   }
   float max = 0;
@@ -136,18 +140,13 @@ HWY_INLINE void MultiplyByScales(const float* HWY_RESTRICT scales, size_t begin,
   }
 }
 
-// Turns the scores of the visible keys [first, last] of a page into weights e^(score - max), zero
-// elsewhere in [begin, end); returns their sum. Both ranges count keys of the page. If the values
-// have scales (not null), the weights that are stored, but not their sum, are multiplied by those.
-HWY_NOINLINE inline float Softmax(float* HWY_RESTRICT scores, size_t begin, size_t end,
-                                  size_t first, size_t last, const float* HWY_RESTRICT value_scales,
-                                  PairInput* HWY_RESTRICT weights, float* max_out) {
+// The largest of the scores [begin, end) of a page that are of visible keys, [first, last]; gives
+// the others -infinity.
+HWY_INLINE float LargestScore(float* HWY_RESTRICT scores, size_t begin, size_t end, size_t first,
+                              size_t last) {
   const DF d;
   const DI32 di;
   const VF lowest = hn::Set(d, -std::numeric_limits<float>::infinity());
-  const VI32 lanes = hn::Iota(di, 0);
-  const VI32 from = hn::Set(di, static_cast<int32_t>(first));
-  const VI32 to = hn::Set(di, static_cast<int32_t>(last));
   VF max = lowest;
   if (first <= begin && end <= last + 1) {  // as within most pages
     // Two chains, because one would wait for itself.
@@ -158,6 +157,9 @@ HWY_NOINLINE inline float Softmax(float* HWY_RESTRICT scores, size_t begin, size
     }
     max = hn::Max(max, max2);
   } else {
+    const VI32 lanes = hn::Iota(di, 0);
+    const VI32 from = hn::Set(di, static_cast<int32_t>(first));
+    const VI32 to = hn::Set(di, static_cast<int32_t>(last));
     for (size_t i = begin; i < end; i += kLanes) {
       const VI32 at = hn::Add(lanes, hn::Set(di, static_cast<int32_t>(i)));
       const auto visible = hn::And(hn::Ge(at, from), hn::Le(at, to));
@@ -166,13 +168,22 @@ HWY_NOINLINE inline float Softmax(float* HWY_RESTRICT scores, size_t begin, size
       max = hn::Max(max, s);
     }
   }
-  const float m = hn::ReduceMax(d, max);
-  *max_out = m;
+  return hn::ReduceMax(d, max);
+}
+
+// Turns the scores [begin, end) of a page into weights e^(score - max); returns their sum. If the
+// values have scales (not null), the weights that are stored, but not their sum, are multiplied by
+// those.
+HWY_INLINE float StoreWeights(const float* HWY_RESTRICT scores, size_t begin, size_t end, float max,
+                              const float* HWY_RESTRICT value_scales,
+                              PairInput* HWY_RESTRICT weights) {
+  const DF d;
   PartialSums sums;
   for (size_t i = begin; i < end; i += 16) {
     HWY_UNROLL(4) for (size_t v = 0; v < kSumVectors; ++v) {
       const size_t at = i + v * kLanes;
-      const VF e = Exp(hn::Sub(hn::LoadU(d, scores + at), hn::Set(d, m)));
+      const VF x = hn::Sub(hn::LoadU(d, scores + at), hn::Set(d, max));
+      const VF e = kHasBF16Dot ? ExpForBF16(x) : Exp(x);
       sums[v] = hn::Add(sums[v], e);
       StoreInputs(value_scales ? hn::Mul(e, hn::LoadU(d, value_scales + at)) : e, weights + at);
     }
@@ -231,19 +242,25 @@ HWY_NOINLINE void AttendPage(const QueryRows& queries, size_t rows, KeyDim key_d
   const size_t end = last / (2 * kBlockKeys) * 2 + 2;
   [[maybe_unused]] amx::Unit unit;
   Scores<kFormat>(unit, queries, rows, key_dim, page.keys, begin, end, scratch.scores);
+  const size_t first_key = begin * kBlockKeys, end_key = end * kBlockKeys;
+  // All maxima before all weights: a row's weights wait for its maximum, the next row's do not.
   for (size_t r = 0; r < rows; ++r) {
+    if (!visible[r].Meets(page_start)) continue;
     float* scores = scratch.scores + r * kPageKeys;
+    if (kScaled) MultiplyByScales(page.keys.scales, first_key, end_key, scores);
+    max[r] = LargestScore(scores, first_key, end_key,
+                          std::max(visible[r].first, page_start) - page_start,
+                          std::min(visible[r].last - page_start, kPageKeys - 1));
+  }
+  for (size_t r = 0; r < rows; ++r) {
     PairInput* weights = scratch.weights + r * kPageKeys;
     if (!visible[r].Meets(page_start)) {
-      for (size_t i = begin * kBlockKeys; i < end * kBlockKeys; ++i) weights[i] = PairInput{};
+      std::fill(weights + first_key, weights + end_key, PairInput{});
       sum[r] = 0.0f;
       continue;
     }
-    if (kScaled) MultiplyByScales(page.keys.scales, begin * kBlockKeys, end * kBlockKeys, scores);
-    const size_t row_first = std::max(visible[r].first, page_start) - page_start;
-    const size_t row_last = std::min(visible[r].last - page_start, kPageKeys - 1);
-    sum[r] = Softmax(scores, begin * kBlockKeys, end * kBlockKeys, row_first, row_last,
-                     kScaled ? page.values.scales : nullptr, weights, max + r);
+    sum[r] = StoreWeights(scratch.scores + r * kPageKeys, first_key, end_key, max[r],
+                          kScaled ? page.values.scales : nullptr, weights);
   }
   WeightedValues<kFormat>(unit, scratch.weights, rows, value_dim, page.values, begin, end, out);
 }

@@ -90,9 +90,7 @@ class Decoder {
   // caches reserved. Fails only for want of memory, and then before anything was changed.
   Status Step(std::span<const Run> runs, Precision precision) {
     rows_.clear();
-    tasks_.clear();
     for (const Run& run : runs) {
-      const size_t first_row = rows_.size();
       auto image = run.images.begin();
       for (size_t i = 0; i < run.ids.size(); ++i) {
         while (image != run.images.end() && image->end() <= i) ++image;
@@ -104,13 +102,9 @@ class Decoder {
                              ? run.hidden + (i - run.first_hidden) * kWidth
                              : nullptr});
       }
-      for (size_t i = 0; i < run.ids.size(); i += kTilePositions) {
-        const size_t positions = std::min(kTilePositions, run.ids.size() - i);
-        for (size_t kv_head = 0; kv_head < kKvHeads; ++kv_head) {
-          tasks_.push_back({kv_head, first_row + i, positions});
-        }
-      }
     }
+    PlanTasks();
+    all_wanted_ = std::ranges::all_of(rows_, IsWanted);
     precision_ = rows_.size() <= kMemoryBoundRows ? Precision::kExact : precision;
     if (Status status = PlanSplit(); !status) return status;
 
@@ -122,6 +116,10 @@ class Decoder {
         pool_->Barrier();
         NormRotateStore(thread, layer);
         pool_->Barrier();
+        if (layer + 1 == kLayers && !all_wanted_) {
+          if (thread == 0) KeepWantedRows();
+          pool_->Barrier();
+        }
         Attend(thread, layer);
         pool_->Barrier();
         Project(thread, weights_.layers[layer].attention_out, attended_);
@@ -218,6 +216,43 @@ class Decoder {
     tasks_.reserve(n * kKvHeads);
     first_items_.reserve(n * kKvHeads + 1);
     return {};
+  }
+
+  static bool IsWanted(const Row& row) { return row.hidden != nullptr; }
+
+  // Tiles of attention: consecutive positions of one session, for each key/value head.
+  void PlanTasks() {
+    const auto follows = [this](size_t r) {
+      return rows_[r].cache == rows_[r - 1].cache && rows_[r].position == rows_[r - 1].position + 1;
+    };
+    tasks_.clear();
+    for (size_t r = 0, positions = 1; r < rows_.size(); r += positions, positions = 1) {
+      while (positions < kTilePositions && r + positions < rows_.size() && follows(r + positions)) {
+        ++positions;
+      }
+      for (size_t kv_head = 0; kv_head < kKvHeads; ++kv_head) {
+        tasks_.push_back({kv_head, r, positions});
+      }
+    }
+  }
+
+  // Leaves the step to the rows whose hidden states are wanted: once the last layer has stored its
+  // keys and values, nothing depends on the others. For a prompt that is one row of all, and saves
+  // most of a layer: 5 % of the 18 layers of the 270M.
+  void KeepWantedRows() {
+    size_t kept = 0;
+    for (size_t r = 0; r < rows_.size(); ++r) {
+      if (!IsWanted(rows_[r])) continue;
+      if (kept != r) {
+        rows_[kept] = rows_[r];
+        hwy::CopyBytes(residual_ + r * kWidth, residual_ + kept * kWidth, kWidth * sizeof(float));
+        MoveQueries(r, kept);
+      }
+      ++kept;
+    }
+    rows_.resize(kept);
+    PlanTasks();
+    split_ = false;  // it was planned for the tasks of all rows
   }
 
   // Decode has too few tasks to keep all threads busy: then the pages of a task are divided too.
@@ -526,6 +561,13 @@ class Decoder {
       }
     }
   }
+  void MoveQueries(size_t from, size_t to) {
+    constexpr size_t kRow = kGroup * kHeadDim;
+    for (size_t head = 0; head < (KeepsLost() ? 2 : 1) * kKvHeads; ++head) {
+      PairInput* const queries = queries_ + head * max_rows_ * kRow;
+      hwy::CopyBytes(queries + from * kRow, queries + to * kRow, kRow * sizeof(PairInput));
+    }
+  }
   // Whether this step keeps what rounding lost of queries.
   bool KeepsLost() const { return kHasBF16Dot && precision_ == Precision::kExact; }
 
@@ -543,6 +585,7 @@ class Decoder {
   Precision precision_ = Precision::kExact;
   std::vector<Row> rows_;
   std::vector<AttentionTask> tasks_;
+  bool all_wanted_ = true;  // no row is without a hidden state that is wanted
   bool split_ = false;
   std::vector<size_t> first_items_;  // of the partials of each task
 

@@ -257,8 +257,14 @@ class VisionEncoder {
   void AddProjected(size_t thread, const Affine& w, const Activations& x) {
     MatMul(thread, w, x,
            [&](size_t p, size_t column, const float* HWY_RESTRICT c, size_t count) HWY_ATTR {
+             const DF d;
              float* HWY_RESTRICT to = residual_ + p * kWidth + column;
-             for (size_t i = 0; i < count; ++i) to[i] += c[i] + w.bias[column + i];
+             for (size_t i = 0; i < count; i += kLanes) {
+               const VF bias = hn::LoadN(d, w.bias + column + i, count - i);
+               const VF sum =
+                   hn::Add(hn::Add(hn::LoadU(d, c + i), bias), hn::LoadN(d, to + i, count - i));
+               hn::StoreN(sum, d, to + i, count - i);
+             }
            });
   }
 
@@ -355,43 +361,64 @@ class VisionEncoder {
             {reinterpret_cast<uint8_t*>(Values(head, page)), nullptr}};
   }
 
-  // Calls f(head, dim, i) for columns column .. column + count: the heads they belong to.
-  template <class F>
-  static HWY_INLINE void ForHeads(size_t column, size_t count, const F& f) {
-    size_t head = column / kHeadDim, dim = column % kHeadDim;
-    for (size_t i = 0; i < count; ++i) {
-      f(head, dim, i);
-      if (++dim == kHeadDim) {
-        dim = 0;
-        ++head;
-      }
-    }
-  }
-
-  // Outputs of row p in their places. Queries are scaled here.
+  // Outputs of row p, `count` of them from a column on, in their places. Queries are scaled here.
   void StoreQueries(size_t p, size_t column, const float* HWY_RESTRICT c,
                     const float* HWY_RESTRICT bias, size_t count) {
     const float scale = 1.0f / std::sqrt(static_cast<float>(kHeadDim));
-    ForHeads(column, count, [&](size_t head, size_t dim, size_t i) HWY_ATTR {
-      Queries(head, p)[dim] = hwy::ConvertScalarTo<PairInput>((c[i] + bias[i]) * scale);
+    PairInput rounded[kPanelRows];
+    Round(c, bias, count, scale, rounded);
+    ForPairs(column, count, [&](size_t head, size_t dim, size_t i) HWY_ATTR {
+      hwy::CopyBytes<2 * sizeof(PairInput)>(rounded + i, Queries(head, p) + dim);
     });
   }
   void StoreKeys(size_t p, size_t column, const float* HWY_RESTRICT c,
                  const float* HWY_RESTRICT bias, size_t count) {
     const size_t slot = p % kPageKeys;
     const size_t at = slot / kBlockKeys * kBlockKeys * kHeadDim + slot % kBlockKeys * 2;
-    ForHeads(column, count, [&](size_t head, size_t dim, size_t i) HWY_ATTR {
-      Keys(head, p / kPageKeys)[at + dim / 2 * kBlockKeys * 2 + dim % 2] =
-          hwy::BF16FromF32(c[i] + bias[i]);
+    hwy::bfloat16_t rounded[kPanelRows];
+    Round(c, bias, count, 1.0f, rounded);
+    ForPairs(column, count, [&](size_t head, size_t dim, size_t i) HWY_ATTR {
+      hwy::bfloat16_t* const to = Keys(head, p / kPageKeys) + at + dim * kBlockKeys;
+      hwy::CopyBytes<2 * sizeof(hwy::bfloat16_t)>(rounded + i, to);
     });
   }
   void StoreValues(size_t p, size_t column, const float* HWY_RESTRICT c,
                    const float* HWY_RESTRICT bias, size_t count) {
     const size_t slot = p % kPageKeys;
     const size_t at = slot / 2 * kValueDim * 2 + slot % 2;
-    ForHeads(column, count, [&](size_t head, size_t dim, size_t i) HWY_ATTR {
-      Values(head, p / kPageKeys)[at + dim * 2] = hwy::BF16FromF32(c[i] + bias[i]);
+    hwy::bfloat16_t rounded[kPanelRows];
+    Round(c, bias, count, 1.0f, rounded);
+    ForPairs(column, count, [&](size_t head, size_t dim, size_t i) HWY_ATTR {
+      hwy::bfloat16_t* const to = Values(head, p / kPageKeys) + at + dim * 2;
+      to[0] = rounded[i];
+      to[2] = rounded[i + 1];
     });
+  }
+
+  // to[i] = (c[i] + bias[i]) * scale; c has kPanelRows elements, bias `count`.
+  template <class To>
+  static HWY_INLINE void Round(const float* HWY_RESTRICT c, const float* HWY_RESTRICT bias,
+                               size_t count, float scale, To* HWY_RESTRICT to) {
+    const DF d;
+    for (size_t i = 0; i < count; i += kLanes) {
+      const VF sum = hn::Add(hn::LoadU(d, c + i), hn::LoadN(d, bias + i, count - i));
+      StoreInputs(hn::Mul(sum, hn::Set(d, scale)), to + i);
+    }
+  }
+
+  // Calls f(head, dim, i) for every second one of columns column + i: no pair belongs to two heads.
+  template <class F>
+  static HWY_INLINE void ForPairs(size_t column, size_t count, const F& f) {
+    static_assert(kHeadDim % 2 == 0);
+    size_t head = column / kHeadDim, dim = column % kHeadDim;
+    for (size_t i = 0; i < count; i += 2) {
+      f(head, dim, i);
+      dim += 2;
+      if (dim == kHeadDim) {
+        dim = 0;
+        ++head;
+      }
+    }
   }
 
   const VisionWeights& weights_;
