@@ -83,7 +83,7 @@ std::vector<float> Multiply(const PackedMatrix& w, const Activations& x, size_t 
     if (unit == Unit::kBest) {
       MatMulGroup(std::span(&panels, 1), x, row0, count, precision, *scratch, c);
     } else {
-      matmul::MatMulPair<false>(panels, x, row0, count, precision, *scratch, c);
+      matmul::MatMulAlike<false>(std::span(&panels, 1), x, row0, count, precision, *scratch, c);
     }
     for (size_t i = 0; i < kPairOutputs; ++i) {
       const size_t panel = pair + i / kPanelRows * CountPairs(w);

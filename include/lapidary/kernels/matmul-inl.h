@@ -157,24 +157,27 @@ struct QuantKernels {
   int32_t zero;
 };
 
-// Many rows times a pair of panels.
-HWY_NOINLINE inline void QuantPair(const QuantKernels& kernels, const PanelPair& panels,
-                                   const Activations& x, size_t row0, size_t rows,
-                                   MatMulScratch& scratch, float* HWY_RESTRICT c) {
+// Many rows times a group of pairs of panels, one stretch of inputs after the other: that of the
+// activations is read once from the third-level cache for all pairs.
+HWY_NOINLINE inline void QuantGroup(const QuantKernels& kernels, std::span<const PanelPair> group,
+                                    const Activations& x, size_t row0, size_t rows,
+                                    MatMulScratch& scratch, float* HWY_RESTRICT c) {
   const size_t block = BlockLength(x.inputs(), rows <= kFewRows ? kFewRowsInputs : kBlockInputs);
   for (size_t k0 = 0; k0 < x.inputs(); k0 += block) {
     const size_t inputs = std::min(block, x.inputs() - k0);
-    UnpackPair(kernels.unpack, panels, k0, inputs, scratch);
-    for (size_t t = 0; t < kTilesPerPair; ++t) {
-      const TileColumn column = {scratch.codes[t], scratch.scales[t], scratch.mins[t], k0,
-                                 inputs,           kernels.zero};
-      kernels.multiply(column, x, row0, rows, c + t * kTileOutputs);
+    for (size_t i = 0; i < group.size(); ++i) {
+      UnpackPair(kernels.unpack, group[i], k0, inputs, scratch);
+      for (size_t t = 0; t < kTilesPerPair; ++t) {
+        const TileColumn column = {scratch.codes[t], scratch.scales[t], scratch.mins[t], k0,
+                                   inputs,           kernels.zero};
+        kernels.multiply(column, x, row0, rows, c + i * rows * kPairOutputs + t * kTileOutputs);
+      }
     }
   }
 }
 
 // One row times a pair of panels of float weights, read in place: c[kPairOutputs]. Sums in the
-// order of FloatPairOfPanels.
+// order of FloatGroup.
 template <Format kFormat, size_t kTerms, class Input>
 HWY_NOINLINE void FloatRow(const uint8_t* const (&panels)[2], size_t cols,
                            const Input* const (&x)[kTerms], float* HWY_RESTRICT c) {
@@ -207,30 +210,39 @@ HWY_NOINLINE void FloatRow(const uint8_t* const (&panels)[2], size_t cols,
   HWY_UNROLL(8) for (size_t v = 0; v < kVectors; ++v) hn::Store(acc[v], d, c + v * kLanes);
 }
 
-// Some rows times a pair of panels of float weights: c[rows][kPairOutputs]. The activations are the
-// sum of kTerms terms, [rows, stride] each. Weights in f16 are rounded to bf16 if those are bf16.
+// Some rows times a group of pairs of panels of float weights: c[group][rows][kPairOutputs]. The
+// activations are the sum of kTerms terms, [rows, stride] each. Weights in f16 are rounded to bf16
+// if those are bf16. See QuantGroup for the order.
 template <Format kFormat, size_t kTerms, class Input>
-HWY_NOINLINE void FloatPairOfPanels(const PanelPair& panels, const Input* const (&x)[kTerms],
-                                    size_t stride, size_t rows, MatMulScratch& scratch,
-                                    float* HWY_RESTRICT c) {
+HWY_NOINLINE void FloatGroup(std::span<const PanelPair> group, const Input* const (&x)[kTerms],
+                             size_t stride, size_t rows, MatMulScratch& scratch,
+                             float* HWY_RESTRICT c) {
   constexpr bool kRounds = !std::is_same_v<Input, float> && kFormat == Format::kF16;
   using Pairs = WeightPairs<kRounds ? Format::kBF16 : kFormat>;
+  const size_t cols = group[0].cols;
   if constexpr (!kRounds) {
-    if (rows == 1) return FloatRow<kFormat>(panels.units, panels.cols, x, c);
+    if (rows == 1) {
+      for (size_t i = 0; i < group.size(); ++i) {
+        FloatRow<kFormat>(group[i].units, cols, x, c + i * kPairOutputs);
+      }
+      return;
+    }
   }
-  for (size_t k0 = 0; k0 < panels.cols; k0 += kFloatBlockInputs) {
-    const size_t pairs = (std::min(kFloatBlockInputs, panels.cols - k0) + 1) / 2;
-    if constexpr (kRounds) RoundHalves(panels, k0, pairs, scratch.rounded[0]);
-    for (size_t t = 0; t < kTilesPerPair; ++t) {
-      const PairColumn w =
-          kRounds ? ColumnOf(scratch.rounded[0], t) : ColumnOfPanels(panels, k0, t);
-      ForRowTiles<kFloatTileRows, 4, 2, 1>(rows, [&](auto tile_rows, size_t r) HWY_ATTR {
-        for (const Input* const& term : x) {
-          PairTile<Pairs, tile_rows()>(w.vectors, w.step, pairs, term + r * stride + k0, stride,
-                                       k0 != 0 || &term != x,
-                                       c + r * kPairOutputs + t * kTileOutputs, kPairOutputs);
-        }
-      });
+  for (size_t k0 = 0; k0 < cols; k0 += kFloatBlockInputs) {
+    const size_t pairs = (std::min(kFloatBlockInputs, cols - k0) + 1) / 2;
+    for (size_t i = 0; i < group.size(); ++i) {
+      if constexpr (kRounds) RoundHalves(group[i], k0, pairs, scratch.rounded[0]);
+      for (size_t t = 0; t < kTilesPerPair; ++t) {
+        const PairColumn w =
+            kRounds ? ColumnOf(scratch.rounded[0], t) : ColumnOfPanels(group[i], k0, t);
+        ForRowTiles<kFloatTileRows, 4, 2, 1>(rows, [&](auto tile_rows, size_t r) HWY_ATTR {
+          float* const to = c + (i * rows + r) * kPairOutputs + t * kTileOutputs;
+          for (const Input* const& term : x) {
+            PairTile<Pairs, tile_rows()>(w.vectors, w.step, pairs, term + r * stride + k0, stride,
+                                         k0 != 0 || &term != x, to, kPairOutputs);
+          }
+        });
+      }
     }
   }
 }
@@ -275,18 +287,17 @@ HWY_NOINLINE void BF16Group(std::span<const PanelPair> group,
   }
 }
 
-// c[rows][32] = x[row0 .. row0 + rows) times the outputs of a pair, 16 of each panel, in f32. x
-// must have the form VectorFormFor(panels.format, precision).
+// MatMulGroup of pairs of one format, without AMX's tiles of bf16.
 template <bool kAmx = kMayHaveAmx>
-HWY_NOINLINE void MatMulPair(const PanelPair& panels, const Activations& x, size_t row0,
-                             size_t rows, Precision precision, MatMulScratch& scratch,
-                             float* HWY_RESTRICT c) {
-  WithFormat(panels.format, [&]<Format kFormat>() HWY_ATTR {
+HWY_NOINLINE void MatMulAlike(std::span<const PanelPair> group, const Activations& x, size_t row0,
+                              size_t rows, Precision precision, MatMulScratch& scratch,
+                              float* HWY_RESTRICT c) {
+  WithFormat(group[0].format, [&]<Format kFormat>() HWY_ATTR {
     constexpr QuantSpec kSpec = SpecOf(kFormat);
     if constexpr (kSpec.is_float()) {
       const size_t at = row0 * x.stride;
       const auto multiply = [&](const auto& terms) HWY_ATTR {
-        FloatPairOfPanels<kFormat>(panels, terms, x.stride, rows, scratch, c);
+        FloatGroup<kFormat>(group, terms, x.stride, rows, scratch, c);
       };
       if constexpr (kHasBF16Dot && kFormat != Format::kF32) {
         const hwy::bfloat16_t* const terms[] = {x.bf16 + at, x.bf16_low + at};
@@ -299,9 +310,12 @@ HWY_NOINLINE void MatMulPair(const PanelPair& panels, const Activations& x, size
         multiply(terms);
       }
     } else if (rows <= kInPlaceRows && precision == Precision::kExact) {
-      ForRowTiles<kInPlaceTileRows, 1>(rows, [&](auto tile_rows, size_t r) HWY_ATTR {
-        QuantRows<kFormat, tile_rows()>(panels, panels.cols, x, row0 + r, c + r * kPairOutputs);
-      });
+      for (const PanelPair& panels : group) {
+        ForRowTiles<kInPlaceTileRows, 1>(rows, [&](auto tile_rows, size_t r) HWY_ATTR {
+          QuantRows<kFormat, tile_rows()>(panels, panels.cols, x, row0 + r, c + r * kPairOutputs);
+        });
+        c += rows * kPairOutputs;
+      }
     } else {
       QuantKernels kernels = {&UnpackPanel<kFormat, false>,
                               &QuantColumn<TraitsOf(kSpec, Precision::kFast)>, kSpec.zero};
@@ -314,7 +328,7 @@ HWY_NOINLINE void MatMulPair(const PanelPair& panels, const Activations& x, size
           }
         }
       }
-      QuantPair(kernels, panels, x, row0, rows, scratch, c);
+      QuantGroup(kernels, group, x, row0, rows, scratch, c);
     }
   });
 }
@@ -331,17 +345,19 @@ HWY_INLINE void MatMulGroup(std::span<const PanelPair> group, const Activations&
                             float* HWY_RESTRICT c) {
   size_t count = 0;
   for (size_t i = 0; i < group.size(); i += count, c += count * rows * kPairOutputs) {
-    count = 1;
+    // How many pairs from i on are like it.
+    const auto count_alike = [&](const auto& is_like) HWY_ATTR {
+      for (count = 1; i + count < group.size() && is_like(group[i + count].format); ++count) {
+      }
+      return group.subspan(i, count);
+    };
     if constexpr (kAmx) {
-      const auto in_bf16 = [&](size_t pair) {
-        return FormFor(group[pair].format, precision) == kFormBF16;
-      };
-      if (HasAmx() && in_bf16(i)) {
-        while (i + count < group.size() && in_bf16(i + count)) ++count;
+      const auto in_bf16 = [&](Format format) { return FormFor(format, precision) == kFormBF16; };
+      if (HasAmx() && in_bf16(group[i].format)) {
+        const auto alike = count_alike(in_bf16);
         const size_t at = row0 * x.stride;
         const hwy::bfloat16_t* const terms[] = {x.bf16 + at, x.bf16_low + at};
         const hwy::bfloat16_t* const rounded[] = {terms[0]};
-        const auto alike = group.subspan(i, count);
         if (precision == Precision::kFast) {
           matmul::BF16Group(alike, rounded, x.stride, rows, scratch, c);
         } else {
@@ -350,7 +366,8 @@ HWY_INLINE void MatMulGroup(std::span<const PanelPair> group, const Activations&
         continue;
       }
     }
-    matmul::MatMulPair(group[i], x, row0, rows, precision, scratch, c);
+    const auto alike = count_alike([&](Format format) { return format == group[i].format; });
+    matmul::MatMulAlike(alike, x, row0, rows, precision, scratch, c);
   }
 }
 
