@@ -121,6 +121,15 @@ HWY_INLINE void Prefetch(const void* p) {
 #endif
 }
 
+// Asks for a cache line, at any address, that will be written.
+HWY_INLINE void PrefetchToWrite(const void* p) {
+#if HWY_COMPILER_GCC || HWY_COMPILER_CLANG
+  __builtin_prefetch(p, /*rw=*/1, /*locality=*/3);
+#else
+  (void)p;
+#endif
+}
+
 // e^x for x <= 88; 0 below -87.3 (where the result would be subnormal). Relative error < 2e-7: x is
 // split into n ln 2 + r with |r| <= ln 2 / 2, and e^r is a minimax polynomial of degree 6 (2.6e-9).
 HWY_INLINE VF Exp(VF x) {

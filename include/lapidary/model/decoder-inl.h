@@ -317,9 +317,8 @@ class Decoder {
   void ProjectQkv(size_t thread, const LayerWeights& w) {
     const PackedMatrix* const matrices[] = {&w.q, &w.k, &w.v};
     MatMul(thread, matrices, normed_, rows_.size(), precision_,
-           [this](size_t r, size_t column, const float* HWY_RESTRICT c, size_t count) HWY_ATTR {
-             hwy::CopyBytes(c, qkv_ + r * kQkvWidth + column, count * sizeof(float));
-           });
+           [this](size_t r, size_t column, const float* HWY_RESTRICT c, size_t count)
+               HWY_ATTR { StoreOutputs(c, count, qkv_ + r * kQkvWidth + column, kQkvWidth); });
   }
 
   // Normalises and rotates queries and keys; keys and values go to the cache.
@@ -332,21 +331,22 @@ class Decoder {
     for (size_t i = part.begin; i < part.end; ++i) {
       const size_t r = i / kVectors;
       const size_t vector = i % kVectors;  // queries, keys, values
-      float* x = qkv_ + r * kQkvWidth + vector * kHeadDim;
+      const float* x = qkv_ + r * kQkvWidth + vector * kHeadDim;
+      float* const rotated = scratch_[thread].heads;
       if (vector < kHeads) {
-        RmsNorm(x, w.q_norm, kHeadDim, kEpsilon, x);
-        RotateHalves(Cosines(r, kind), Sines(r, kind), kHeadDim, query_scale, x);
-        StoreQuery(x, r, vector);
+        RmsNorm(x, w.q_norm, kHeadDim, kEpsilon, rotated);
+        RotateHalves(Cosines(r, kind), Sines(r, kind), kHeadDim, query_scale, rotated);
+        StoreQuery(rotated, r, vector);
         continue;
       }
       const size_t position = rows_[r].position;
       const size_t page = position / kPageKeys;
       const size_t slot = position % kPageKeys;
       if (vector < kHeads + kKvHeads) {
-        RmsNorm(x, w.k_norm, kHeadDim, kEpsilon, x);
-        RotateHalves(Cosines(r, kind), Sines(r, kind), kHeadDim, 1.0f, x);
+        RmsNorm(x, w.k_norm, kHeadDim, kEpsilon, rotated);
+        RotateHalves(Cosines(r, kind), Sines(r, kind), kHeadDim, 1.0f, rotated);
         const KvPage kv = Page(r, layer, vector - kHeads, page);
-        StoreKey(x, kHeadDim, slot, kv.format, kv.keys);
+        StoreKey(rotated, kHeadDim, slot, kv.format, kv.keys);
       } else {
         const KvPage kv = Page(r, layer, vector - kHeads - kKvHeads, page);
         StoreValue(x, kHeadDim, slot, kv.format, kv.values);
@@ -442,9 +442,8 @@ class Decoder {
   void Project(size_t thread, const PackedMatrix& w, const Activations& x) {
     const PackedMatrix* const matrices[] = {&w};
     MatMul(thread, matrices, x, rows_.size(), precision_,
-           [this](size_t r, size_t column, const float* HWY_RESTRICT c, size_t count) HWY_ATTR {
-             hwy::CopyBytes(c, projected_ + r * kWidth + column, count * sizeof(float));
-           });
+           [this](size_t r, size_t column, const float* HWY_RESTRICT c, size_t count)
+               HWY_ATTR { StoreOutputs(c, count, projected_ + r * kWidth + column, kWidth); });
   }
 
   void MergeAttention(size_t thread, const LayerWeights& w) {
