@@ -230,7 +230,8 @@ TEST_CASE("blocks of rows are halved where that evens out the work of many threa
 // The formats differ, so that their neighbours in a group want other forms of the activations.
 TEST_CASE("a team computes every output of several matrices once, in all blocks of rows") {
   std::mt19937 random(8);
-  constexpr size_t kCols = 96, kRows = kRowBlock + 9, kTeam = 3, kMatrices = 4;
+  // More than a stretch of inputs, of either kind.
+  constexpr size_t kCols = kBlockInputs + 32, kRows = kRowBlock + 9, kTeam = 3, kMatrices = 4;
   const Packed packed[kMatrices] = {
       Packed::Random(Format::kQ4_0, 37, kCols, random),
       Packed::Random(Format::kF32, 50, kCols, random),
