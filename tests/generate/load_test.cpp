@@ -51,7 +51,7 @@ std::string Converse(const Model<M>& model, std::size_t number, std::size_t toke
   std::string said;
   for (std::size_t turn = 0; turn < 2; ++turn) {
     const std::string_view question = kQuestions[(number + turn) % std::size(kQuestions)];
-    const Result<GenerateResult> reply = chat.Send(question, {}, {.max_tokens = tokens});
+    const Result<GenerateResult> reply = chat.Send(question, nullptr, {.max_tokens = tokens});
     INFO((reply ? "" : reply.error().message));
     REQUIRE(reply.ok());
     said += reply->text + "|";

@@ -105,6 +105,10 @@ template <KvFormat kFormat>
 using KvPairs =
     std::conditional_t<kFormat == KvFormat::kBF16, WeightPairs<Format::kBF16>, BytePairs>;
 
+// Few rows have few sums, each of which waits for its last product: then twice as many vectors are
+// multiplied at a time. (AMX sums in another way.)
+inline constexpr size_t kFewQueries = kManyRegisters && !kMayHaveAmx ? 4 : 0;
+
 // Scores of `rows` queries with blocks [begin, end) of a page of keys: scores[rows][kPageKeys].
 template <KvFormat kFormat, class KeyDim>
 HWY_INLINE void Scores(amx::Unit& unit, const QueryRows& queries, size_t rows, KeyDim key_dim,
@@ -113,21 +117,33 @@ HWY_INLINE void Scores(amx::Unit& unit, const QueryRows& queries, size_t rows, K
   constexpr size_t kPairBytes = 2 * KvElementBytes(kFormat);
   const size_t block_bytes = kBlockKeys * key_dim / 2 * kPairBytes;
   static_assert(2 * kBlockKeys % kTileOutputs == 0);
-  for (size_t key = begin * kBlockKeys; key < end * kBlockKeys; key += kTileOutputs) {
-    const uint8_t* w[2];
-    for (size_t v = 0; v < 2; ++v) {
+  // The scores of kVecs vectors of keys, in tiles of at most `most` rows.
+  const auto score = [&]<size_t kVecs>(size_t key, auto most) HWY_ATTR {
+    const uint8_t* w[kVecs];
+    for (size_t v = 0; v < kVecs; ++v) {
       const size_t at = key + v * kLanes;
       w[v] = keys.elements + at / kBlockKeys * block_bytes + at % kBlockKeys * kPairBytes;
     }
     const auto multiply = [&](const PairInput* x, bool add) HWY_ATTR {
-      MultiplyPairs<KvPairs<kFormat>, kFloatTileRows>(unit, w, kBlockKeys * kPairBytes, key_dim / 2,
-                                                      x, key_dim, rows, add, scores + key,
-                                                      kPageKeys);
+      MultiplyPairs<KvPairs<kFormat>, most()>(unit, w, kBlockKeys * kPairBytes, key_dim / 2, x,
+                                              key_dim, rows, add, scores + key, kPageKeys);
     };
     multiply(queries.rounded, /*add=*/false);
     if constexpr (kHasBF16Dot) {
       if (queries.lost != nullptr) multiply(queries.lost, /*add=*/true);
     }
+  };
+  size_t key = begin * kBlockKeys;
+  const size_t end_key = end * kBlockKeys;
+  if constexpr (kFewQueries != 0) {
+    if (rows <= kFewQueries) {
+      for (; key + 2 * kTileOutputs <= end_key; key += 2 * kTileOutputs) {
+        score.template operator()<4>(key, std::integral_constant<size_t, kFewQueries>());
+      }
+    }
+  }
+  for (; key < end_key; key += kTileOutputs) {
+    score.template operator()<2>(key, std::integral_constant<size_t, kFloatTileRows>());
   }
 }
 
@@ -206,6 +222,14 @@ HWY_INLINE void WeightedValues(amx::Unit& unit, const PairInput* HWY_RESTRICT we
                                             kPageKeys, rows, /*add=*/false, out + dim, value_dim);
   };
   size_t dim = 0;
+  if constexpr (kFewQueries != 0) {
+    for (; rows <= kFewQueries && dim + 2 * kTileOutputs <= value_dim; dim += 2 * kTileOutputs) {
+      const uint8_t* w = first + dim * kPairBytes;
+      constexpr size_t kStep = kLanes * kPairBytes;
+      const uint8_t* const four[] = {w, w + kStep, w + 2 * kStep, w + 3 * kStep};
+      multiply(std::integral_constant<size_t, kFewQueries>(), dim, four);
+    }
+  }
   for (; dim + kTileOutputs <= value_dim; dim += kTileOutputs) {
     const uint8_t* w = first + dim * kPairBytes;
     const uint8_t* const both[] = {w, w + kLanes * kPairBytes};

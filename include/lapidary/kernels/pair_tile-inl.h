@@ -135,35 +135,35 @@ HWY_NOINLINE void PairTile(const uint8_t* const (&w)[kVecs], size_t step, size_t
   for (size_t i = 0; i < pairs; ++i) {
     if constexpr (std::is_same_v<Input, float>) {
       FloatPair weights[kVecs];
-      HWY_UNROLL(2) for (size_t v = 0; v < kVecs; ++v) weights[v] = Pairs::Floats(w[v] + i * step);
+      HWY_UNROLL(4) for (size_t v = 0; v < kVecs; ++v) weights[v] = Pairs::Floats(w[v] + i * step);
       HWY_UNROLL(16) for (size_t r = 0; r < kRows; ++r) {
         const VF even = hn::Set(d, x[r * x_stride + 2 * i]);
-        HWY_UNROLL(2) for (size_t v = 0; v < kVecs; ++v) {
+        HWY_UNROLL(4) for (size_t v = 0; v < kVecs; ++v) {
           acc[r][v] = hn::MulAdd(weights[v].even, even, acc[r][v]);
           KeepInRegister(acc[r][v]);
         }
       }
       HWY_UNROLL(16) for (size_t r = 0; r < kRows; ++r) {
         const VF odd = hn::Set(d, x[r * x_stride + 2 * i + 1]);
-        HWY_UNROLL(2) for (size_t v = 0; v < kVecs; ++v) {
+        HWY_UNROLL(4) for (size_t v = 0; v < kVecs; ++v) {
           acc[r][v] = hn::MulAdd(weights[v].odd, odd, acc[r][v]);
           KeepInRegister(acc[r][v]);
         }
       }
     } else {
       hn::Vec<DBF16> weights[kVecs];
-      HWY_UNROLL(2) for (size_t v = 0; v < kVecs; ++v) weights[v] = Pairs::Brains(w[v] + i * step);
+      HWY_UNROLL(4) for (size_t v = 0; v < kVecs; ++v) weights[v] = Pairs::Brains(w[v] + i * step);
       HWY_UNROLL(32) for (size_t r = 0; r < kRows; ++r) {
         const auto both = BroadcastPair(x + r * x_stride + 2 * i);
         VF unused = hn::Zero(d);
-        HWY_UNROLL(2) for (size_t v = 0; v < kVecs; ++v) {
+        HWY_UNROLL(4) for (size_t v = 0; v < kVecs; ++v) {
           acc[r][v] = hn::ReorderWidenMulAccumulate(d, weights[v], both, acc[r][v], unused);
         }
       }
     }
   }
   HWY_UNROLL(32) for (size_t r = 0; r < kRows; ++r) {
-    HWY_UNROLL(2) for (size_t v = 0; v < kVecs; ++v) {
+    HWY_UNROLL(4) for (size_t v = 0; v < kVecs; ++v) {
       float* to = c + r * c_stride + v * kLanes;
       hn::StoreU(add ? hn::Add(hn::LoadU(d, to), acc[r][v]) : acc[r][v], d, to);
     }
