@@ -24,8 +24,8 @@ constexpr std::size_t kTokens = 12;
 
 Chat<TinyModel> TwoTurns() {
   Chat chat(TheModel(), "be brief");
-  REQUIRE(chat.Send("the first thing", {}, {.max_tokens = kTokens}).ok());
-  REQUIRE(chat.Send("why?", {}, {.max_tokens = kTokens}).ok());
+  REQUIRE(chat.Send("the first thing", nullptr, {.max_tokens = kTokens}).ok());
+  REQUIRE(chat.Send("why?", nullptr, {.max_tokens = kTokens}).ok());
   return chat;
 }
 
@@ -45,7 +45,7 @@ Error RestoreError(const Bytes& bytes) {
 TEST_CASE("a restored chat goes on as the saved one, without reading its text again") {
   Chat<TinyModel> chat = TwoTurns();
   const Bytes bytes = chat.Save();
-  const auto expected = chat.Send("and then?", {}, {.max_tokens = kTokens});
+  const auto expected = chat.Send("and then?", nullptr, {.max_tokens = kTokens});
   REQUIRE(expected.ok());
 
   auto restored = Chat<TinyModel>::Restore(TheModel(), bytes);
@@ -55,7 +55,7 @@ TEST_CASE("a restored chat goes on as the saved one, without reading its text ag
   CHECK(restored->messages()[0].role == Role::kSystem);
   CHECK(restored->messages()[0].content == "be brief");
   CHECK(restored->messages()[3].content == "why?");
-  const auto found = restored->Send("and then?", {}, {.max_tokens = kTokens});
+  const auto found = restored->Send("and then?", nullptr, {.max_tokens = kTokens});
   REQUIRE(found.ok());
   CHECK(found->ids == expected->ids);
   CHECK(found->prompt_tokens == expected->prompt_tokens);
