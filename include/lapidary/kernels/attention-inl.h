@@ -324,15 +324,17 @@ HWY_NOINLINE inline void MergePage(const float* HWY_RESTRICT page, float page_ma
     sum = page_sum;
     return;
   }
-  const float joint = std::max(max, page_max);
-  const VF keep = Exp(hn::Set(d, max - joint));
-  const VF take = Exp(hn::Set(d, page_max - joint));
+  // What belongs to the smaller maximum shrinks.
+  const bool grows = page_max > max;
+  const VF shrink = Exp(hn::Set(d, -std::abs(page_max - max)));
+  const VF keep = grows ? shrink : hn::Set(d, 1.0f);
+  const VF take = grows ? hn::Set(d, 1.0f) : shrink;
   for (size_t i = 0; i < head_dim; i += kLanes) {
     const VF v = hn::Mul(hn::LoadU(d, page + i), take);
     hn::StoreU(hn::MulAdd(hn::LoadU(d, acc + i), keep, v), d, acc + i);
   }
   sum = sum * hn::GetLane(keep) + page_sum * hn::GetLane(take);
-  max = joint;
+  max = std::max(max, page_max);
 }
 
 }  // namespace HWY_NAMESPACE

@@ -259,7 +259,7 @@ class VisionEncoder {
            [&](size_t p, size_t column, const float* HWY_RESTRICT c, size_t count) HWY_ATTR {
              const DF d;
              float* HWY_RESTRICT to = residual_ + p * kWidth + column;
-             PrefetchToWrite(to + 8 * kWidth);
+             PrefetchToWrite(to + kRowsAhead * kWidth);
              for (size_t i = 0; i < count; i += kLanes) {
                const VF bias = hn::LoadN(d, w.bias + column + i, count - i);
                const VF sum =
