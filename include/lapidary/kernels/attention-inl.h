@@ -106,8 +106,10 @@ using KvPairs =
     std::conditional_t<kFormat == KvFormat::kBF16, WeightPairs<Format::kBF16>, BytePairs>;
 
 // Few rows have few sums, each of which waits for its last product: then twice as many vectors are
-// multiplied at a time. (AMX sums in another way.)
-inline constexpr size_t kFewQueries = kManyRegisters && !kMayHaveAmx ? 4 : 0;
+// multiplied at a time. (Bytes wait to be unpacked, and AMX sums in another way.)
+template <KvFormat kFormat>
+inline constexpr size_t kFewQueries =
+    kManyRegisters && !kMayHaveAmx && kFormat == KvFormat::kBF16 ? 4 : 0;
 
 // Scores of `rows` queries with blocks [begin, end) of a page of keys: scores[rows][kPageKeys].
 template <KvFormat kFormat, class KeyDim>
@@ -135,10 +137,10 @@ HWY_INLINE void Scores(amx::Unit& unit, const QueryRows& queries, size_t rows, K
   };
   size_t key = begin * kBlockKeys;
   const size_t end_key = end * kBlockKeys;
-  if constexpr (kFewQueries != 0) {
-    if (rows <= kFewQueries) {
+  if constexpr (kFewQueries<kFormat> != 0) {
+    if (rows <= kFewQueries<kFormat>) {
       for (; key + 2 * kTileOutputs <= end_key; key += 2 * kTileOutputs) {
-        score.template operator()<4>(key, std::integral_constant<size_t, kFewQueries>());
+        score.template operator()<4>(key, std::integral_constant<size_t, kFewQueries<kFormat>>());
       }
     }
   }
@@ -158,8 +160,8 @@ HWY_INLINE void MultiplyByScales(const float* HWY_RESTRICT scales, size_t begin,
 
 // The largest of the scores [begin, end) of a page that are of visible keys, [first, last]; gives
 // the others -infinity.
-HWY_INLINE float LargestScore(float* HWY_RESTRICT scores, size_t begin, size_t end, size_t first,
-                              size_t last) {
+HWY_NOINLINE inline float LargestScore(float* HWY_RESTRICT scores, size_t begin, size_t end,
+                                       size_t first, size_t last) {
   const DF d;
   const DI32 di;
   const VF lowest = hn::Set(d, -std::numeric_limits<float>::infinity());
@@ -190,9 +192,9 @@ HWY_INLINE float LargestScore(float* HWY_RESTRICT scores, size_t begin, size_t e
 // Turns the scores [begin, end) of a page into weights e^(score - max); returns their sum. If the
 // values have scales (not null), the weights that are stored, but not their sum, are multiplied by
 // those.
-HWY_INLINE float StoreWeights(const float* HWY_RESTRICT scores, size_t begin, size_t end, float max,
-                              const float* HWY_RESTRICT value_scales,
-                              PairInput* HWY_RESTRICT weights) {
+HWY_NOINLINE inline float StoreWeights(const float* HWY_RESTRICT scores, size_t begin, size_t end,
+                                       float max, const float* HWY_RESTRICT value_scales,
+                                       PairInput* HWY_RESTRICT weights) {
   const DF d;
   PartialSums sums;
   for (size_t i = begin; i < end; i += 16) {
@@ -222,12 +224,13 @@ HWY_INLINE void WeightedValues(amx::Unit& unit, const PairInput* HWY_RESTRICT we
                                             kPageKeys, rows, /*add=*/false, out + dim, value_dim);
   };
   size_t dim = 0;
-  if constexpr (kFewQueries != 0) {
-    for (; rows <= kFewQueries && dim + 2 * kTileOutputs <= value_dim; dim += 2 * kTileOutputs) {
+  if constexpr (kFewQueries<kFormat> != 0) {
+    for (; rows <= kFewQueries<kFormat> && dim + 2 * kTileOutputs <= value_dim;
+         dim += 2 * kTileOutputs) {
       const uint8_t* w = first + dim * kPairBytes;
       constexpr size_t kStep = kLanes * kPairBytes;
       const uint8_t* const four[] = {w, w + kStep, w + 2 * kStep, w + 3 * kStep};
-      multiply(std::integral_constant<size_t, kFewQueries>(), dim, four);
+      multiply(std::integral_constant<size_t, kFewQueries<kFormat>>(), dim, four);
     }
   }
   for (; dim + kTileOutputs <= value_dim; dim += kTileOutputs) {
