@@ -119,16 +119,17 @@ HWY_INLINE void Scores(amx::Unit& unit, const QueryRows& queries, size_t rows, K
   constexpr size_t kPairBytes = 2 * KvElementBytes(kFormat);
   const size_t block_bytes = kBlockKeys * key_dim / 2 * kPairBytes;
   static_assert(2 * kBlockKeys % kTileOutputs == 0);
-  // The scores of kVecs vectors of keys, in tiles of at most `most` rows.
-  const auto score = [&]<size_t kVecs>(size_t key, auto most) HWY_ATTR {
+  // The scores of kVecs vectors of keys, from `key` on.
+  const auto score = [&]<size_t kVecs>(size_t key) HWY_ATTR {
+    constexpr size_t kMostRows = kVecs == 2 ? kFloatTileRows : kFewQueries<kFormat>;
     const uint8_t* w[kVecs];
     for (size_t v = 0; v < kVecs; ++v) {
       const size_t at = key + v * kLanes;
       w[v] = keys.elements + at / kBlockKeys * block_bytes + at % kBlockKeys * kPairBytes;
     }
     const auto multiply = [&](const PairInput* x, bool add) HWY_ATTR {
-      MultiplyPairs<KvPairs<kFormat>, most()>(unit, w, kBlockKeys * kPairBytes, key_dim / 2, x,
-                                              key_dim, rows, add, scores + key, kPageKeys);
+      MultiplyPairs<KvPairs<kFormat>, kMostRows>(unit, w, kBlockKeys * kPairBytes, key_dim / 2, x,
+                                                 key_dim, rows, add, scores + key, kPageKeys);
     };
     multiply(queries.rounded, /*add=*/false);
     if constexpr (kHasBF16Dot) {
@@ -140,12 +141,12 @@ HWY_INLINE void Scores(amx::Unit& unit, const QueryRows& queries, size_t rows, K
   if constexpr (kFewQueries<kFormat> != 0) {
     if (rows <= kFewQueries<kFormat>) {
       for (; key + 2 * kTileOutputs <= end_key; key += 2 * kTileOutputs) {
-        score.template operator()<4>(key, std::integral_constant<size_t, kFewQueries<kFormat>>());
+        score.template operator()<4>(key);
       }
     }
   }
   for (; key < end_key; key += kTileOutputs) {
-    score.template operator()<2>(key, std::integral_constant<size_t, kFloatTileRows>());
+    score.template operator()<2>(key);
   }
 }
 
@@ -327,17 +328,15 @@ HWY_NOINLINE inline void MergePage(const float* HWY_RESTRICT page, float page_ma
     sum = page_sum;
     return;
   }
-  // What belongs to the smaller maximum shrinks.
-  const bool grows = page_max > max;
-  const VF shrink = Exp(hn::Set(d, -std::abs(page_max - max)));
-  const VF keep = grows ? shrink : hn::Set(d, 1.0f);
-  const VF take = grows ? hn::Set(d, 1.0f) : shrink;
+  const float joint = std::max(max, page_max);
+  const VF keep = Exp(hn::Set(d, max - joint));
+  const VF take = Exp(hn::Set(d, page_max - joint));
   for (size_t i = 0; i < head_dim; i += kLanes) {
     const VF v = hn::Mul(hn::LoadU(d, page + i), take);
     hn::StoreU(hn::MulAdd(hn::LoadU(d, acc + i), keep, v), d, acc + i);
   }
   sum = sum * hn::GetLane(keep) + page_sum * hn::GetLane(take);
-  max = std::max(max, page_max);
+  max = joint;
 }
 
 }  // namespace HWY_NAMESPACE

@@ -110,21 +110,13 @@ HWY_INLINE void KeepInRegister(V& v) {
 #endif
 }
 
-// Asks for a cache line, from any address, in the first-level or the second-level cache.
-template <int kLevel>
+// Asks for a cache line, at any address, in the first-level or the second-level cache; to be
+// written, if kToWrite.
+template <int kLevel, bool kToWrite = false>
 HWY_INLINE void Prefetch(const void* p) {
   static_assert(kLevel == 1 || kLevel == 2);
 #if HWY_COMPILER_GCC || HWY_COMPILER_CLANG
-  __builtin_prefetch(p, /*rw=*/0, /*locality=*/4 - kLevel);
-#else
-  (void)p;
-#endif
-}
-
-// Asks for a cache line, at any address, that will be written.
-HWY_INLINE void PrefetchToWrite(const void* p) {
-#if HWY_COMPILER_GCC || HWY_COMPILER_CLANG
-  __builtin_prefetch(p, /*rw=*/1, /*locality=*/3);
+  __builtin_prefetch(p, /*rw=*/kToWrite, /*locality=*/4 - kLevel);
 #else
   (void)p;
 #endif

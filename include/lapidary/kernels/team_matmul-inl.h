@@ -69,7 +69,7 @@ inline constexpr size_t kRowsAhead = 8;
 // Stores `count` outputs of a row, at most kPanelRows, where rows are `stride` floats apart.
 HWY_INLINE void StoreOutputs(const float* HWY_RESTRICT c, size_t count, float* HWY_RESTRICT to,
                              size_t stride) {
-  PrefetchToWrite(to + kRowsAhead * stride);
+  Prefetch<1, /*kToWrite=*/true>(to + kRowsAhead * stride);
   if (count == kPanelRows) {
     hwy::CopyBytes<kPanelRows * sizeof(float)>(c, to);
   } else {

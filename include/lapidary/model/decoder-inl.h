@@ -252,12 +252,12 @@ class Decoder {
     }
     rows_.resize(kept);
     PlanTasks();
-    split_ = false;  // it was planned for the tasks of all rows
   }
 
   // Decode has too few tasks to keep all threads busy: then the pages of a task are divided too.
+  // (Not where the last layer has other tasks than the rest.)
   Status PlanSplit() {
-    split_ = tasks_.size() < pool_->size();
+    split_ = all_wanted_ && tasks_.size() < pool_->size();
     for (const AttentionTask& task : tasks_) split_ = split_ && task.positions == 1;
     if (!split_) return {};
     first_items_.clear();

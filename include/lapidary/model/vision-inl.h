@@ -259,7 +259,7 @@ class VisionEncoder {
            [&](size_t p, size_t column, const float* HWY_RESTRICT c, size_t count) HWY_ATTR {
              const DF d;
              float* HWY_RESTRICT to = residual_ + p * kWidth + column;
-             PrefetchToWrite(to + kRowsAhead * kWidth);
+             Prefetch<1, /*kToWrite=*/true>(to + kRowsAhead * kWidth);
              for (size_t i = 0; i < count; i += kLanes) {
                const VF bias = hn::LoadN(d, w.bias + column + i, count - i);
                const VF sum =
@@ -410,7 +410,6 @@ class VisionEncoder {
   // Calls f(head, dim, i) for every second one of columns column + i: no pair belongs to two heads.
   template <class F>
   static HWY_INLINE void ForPairs(size_t column, size_t count, const F& f) {
-    static_assert(kHeadDim % 2 == 0);
     size_t head = column / kHeadDim, dim = column % kHeadDim;
     for (size_t i = 0; i < count; i += 2) {
       f(head, dim, i);
