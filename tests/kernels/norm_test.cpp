@@ -45,6 +45,22 @@ TEST_CASE("exp at its ends") {
   CHECK(ExpOf(std::numeric_limits<float>::infinity()) > 1e38f);
 }
 
+TEST_CASE("the exp of weights in bf16 is right to 3.2e-6, and 0 where the other is") {
+  const auto exp_of = [](float x) { return hn::GetLane(ExpForBF16(hn::Set(DF(), x))); };
+  double worst = 0;
+  for (int i = 0; i <= 200'000; ++i) {
+    const float x = -87.29f + static_cast<float>(i) * (87.29f / 200'000);
+    const double exact = std::exp(static_cast<double>(x));
+    worst = std::max(worst, std::abs(static_cast<double>(exp_of(x)) / exact - 1));
+  }
+  CAPTURE(worst);
+  CHECK(worst < 3.2e-6);
+  CHECK(exp_of(0.0f) == 1.0f);
+  CHECK(exp_of(-87.4f) == 0.0f);
+  CHECK(exp_of(-1e30f) == 0.0f);
+  CHECK(exp_of(-std::numeric_limits<float>::infinity()) == 0.0f);
+}
+
 TEST_CASE("the sum of squares keeps 1e-6 of accuracy at any size") {
   std::mt19937 random(1);
   for (const size_t n : {0, 1, 3, 15, 16, 17, 31, 33, 640, 5377}) {

@@ -40,8 +40,8 @@ inline constexpr size_t kQueryTile = kMayHaveAmx ? 32 : kManyRegisters ? 24 : 20
 
 namespace attention {
 
-// Writes one key or value, element i to place(i), as bf16 or as bytes of at most 127 and their
-// scale.
+// Writes one key or value, whole vectors wide, element i to place(i), as bf16 or as bytes of at
+// most 127 and their scale.
 template <class Place>
 HWY_INLINE void StoreElements(const float* HWY_RESTRICT x, size_t head_dim, size_t slot,
                               KvFormat format, const KvHalfPage& page, const Place& place) {
@@ -49,8 +49,8 @@ HWY_INLINE void StoreElements(const float* HWY_RESTRICT x, size_t head_dim, size
     auto* to = reinterpret_cast<hwy::bfloat16_t*>(page.elements);
     hwy::bfloat16_t rounded[kLanes];
     for (size_t i = 0; i < head_dim; i += kLanes) {
-      StoreInputs(hn::LoadN(DF(), x + i, head_dim - i), rounded);
-      for (size_t j = 0; j < std::min(kLanes, head_dim - i); ++j) to[place(i + j)] = rounded[j];
+      StoreInputs(hn::LoadU(DF(), x + i), rounded);
+      for (size_t j = 0; j < kLanes; ++j) to[place(i + j)] = rounded[j];
     }
     return;
   }
