@@ -70,14 +70,15 @@ struct Input {
       for (std::size_t i = 0; i < cols; ++i) {
         values[i] = std::sin(static_cast<float>(r * 31 + i * 7));
       }
-      target::StoreActivations(values.data(), 0, cols, target::FormFor(format, precision),
+      target::StoreActivations(values.data(), 0, cols, target::FormFor(format, precision, rows),
                                precision, x, r);
     }
   }
 };
 
+// Of the arithmetic of many rows.
 Limit LimitOf(Format format, Precision precision) {
-  switch (target::FormFor(format, precision)) {
+  switch (target::FormFor(format, precision, target::kRowBlock)) {
     case target::kFormBytes:
       return Limit::kInt8;
     case target::kFormPlanes:

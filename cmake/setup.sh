@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Gets what Lapidary needs on Debian 12 or 13 (as root, or with sudo), and does nothing when all is there:
+# setup.sh [--tests]
 #
-#   - Debian's packages: compiler, CMake, Ninja, sentencepiece, stb, and what the examples and tests use;
+#   - Debian's packages: compiler, CMake, Ninja, sentencepiece, stb, and what the examples and tests use; for tests
+#     also clang, to compile the headers with it;
 #   - Highway >= 1.2. Debian 12 has 1.0.3, so there Debian 13's package is downloaded and unpacked into
 #     build/deps/highway; neither the system's packages nor its list of sources are touched;
 #   - stb_image >= 2.28; 2.27 shifts a value by more bits than it has when a JPEG scan ends inside a code. Debian 12
@@ -15,6 +17,10 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 packages=(g++ cmake ninja-build python3 ca-certificates
           libsentencepiece-dev libstb-dev nlohmann-json3-dev libcli11-dev catch2 libbenchmark-dev doxygen)
+if [ "${1:-}" = --tests ]; then
+  # The oldest that will do, where Debian has it.
+  [ "$(. /etc/os-release && echo "${VERSION_ID:-}")" = 12 ] && packages+=(clang-16) || packages+=(clang-19)
+fi
 highway_dir=build/deps/highway
 stb_dir=build/deps/stb
 log=build/setup.log

@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-cmake/setup.sh
+cmake/setup.sh --tests
 
 printf '== Building (build/release)\n'
 cmake --preset release -D LAPIDARY_TEST_MODEL="$PWD/build/models/gemma-3-270m-q4_k_m.gguf"

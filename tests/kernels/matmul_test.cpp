@@ -45,11 +45,13 @@ float LimitOf(Precision precision) { return precision == Precision::kFast ? 127.
 // What multiplies: the best that this CPU has, or its vectors where that is AMX.
 enum class Unit { kBest, kVectors };
 
-unsigned FormOf(Format format, Precision precision, Unit unit) {
-  return unit == Unit::kBest ? FormFor(format, precision) : VectorFormFor(format, precision);
+// The forms that one row and many rows want.
+unsigned FormsOf(Format format, Precision precision, Unit unit) {
+  const auto form_for = unit == Unit::kBest ? &FormFor : &VectorFormFor;
+  return form_for(format, precision, 1) | form_for(format, precision, kRowBlock);
 }
 
-// Rows of activations, as floats and in some forms: by default the one that a format wants.
+// Rows of activations, as floats and in some forms: by default those that a format wants.
 struct Input {
   Input(std::vector<std::vector<float>> rows, unsigned forms, Precision precision)
       : values(std::move(rows)),
@@ -63,7 +65,7 @@ struct Input {
   }
   Input(std::vector<std::vector<float>> rows, Format format, Precision precision,
         Unit unit = Unit::kBest)
-      : Input(std::move(rows), FormOf(format, precision, unit), precision) {}
+      : Input(std::move(rows), FormsOf(format, precision, unit), precision) {}
   std::vector<std::vector<float>> values;
   AlignedBuffer memory;
   Activations x;
@@ -98,7 +100,7 @@ std::vector<float> Multiply(const PackedMatrix& w, const Activations& x, size_t 
 // What the arithmetic of a format sees of an activation.
 std::vector<double> Seen(std::span<const float> x, Format format, Precision precision, Unit unit) {
   std::vector<double> seen;
-  const unsigned form = FormOf(format, precision, unit);
+  const unsigned form = FormsOf(format, precision, unit);
   if (form == kFormF32 || form == kFormBF16) {
     for (const float value : x) {
       if (form == kFormF32) {
@@ -120,7 +122,7 @@ std::vector<double> Seen(std::span<const float> x, Format format, Precision prec
 double WorstError(const Packed& w, const Input& input, std::span<const float> out,
                   Precision precision, Unit unit) {
   const PackedMatrix& m = w.matrix;
-  const bool rounds = FormOf(m.format, precision, unit) == kFormBF16 && m.format != Format::kBF16;
+  const bool rounds = FormsOf(m.format, precision, unit) == kFormBF16 && m.format != Format::kBF16;
   double worst = 0;
   for (size_t r = 0; r < input.values.size(); ++r) {
     const std::vector<double> x = Seen(input.values[r], m.format, precision, unit);
@@ -244,7 +246,7 @@ TEST_CASE("a team computes every output of several matrices once, in all blocks 
     size_t outputs = 0;
     for (size_t m = 0; m < kMatrices; ++m) {
       matrices[m] = &packed[m].matrix;
-      forms |= FormFor(matrices[m]->format, precision);
+      forms |= FormFor(matrices[m]->format, precision, kRows);
       outputs += matrices[m]->rows;
     }
     const Input all(RandomRows(kRows, kCols, random), forms, precision);
@@ -310,7 +312,8 @@ TEST_CASE("codes and activations at the ends of their ranges overflow nothing") 
       const Packed w(spec->format, outputs, cols,
                      ExtremeBlocks(*spec, blocks, static_cast<uint8_t>(fill)));
       for (const Precision precision : kPrecisions) {
-        std::vector<std::vector<float>> rows(7, std::vector<float>(cols, 1.0f));
+        constexpr size_t kRows = 8;
+        std::vector<std::vector<float>> rows(kRows, std::vector<float>(cols, 1.0f));
         for (size_t k = 0; k < cols; ++k) {
           rows[1][k] = -1;
           rows[2][k] = k % 2 == 0 ? 1.0f : -1.0f;
@@ -318,16 +321,21 @@ TEST_CASE("codes and activations at the ends of their ranges overflow nothing") 
           rows[4][k] = k % 8 < 4 ? 1.0f : -1.0f;
           rows[5][k] = k % 32 < 16 ? 1.0f : -1.0f;
           rows[6][k] = k % 3 == 0 ? 1.0f : -1.0f;
+          // 127 * 256 - 128: of the two planes of 16 bits, the lower one is at its end.
+          rows[7][k] = k % 32 == 0 ? 1.0f : 32384.0f / 32639.0f;
         }
         const Input input(rows, spec->format, precision);
-        const unsigned form = FormFor(spec->format, precision);
+        const unsigned form = FormsOf(spec->format, precision, Unit::kBest);
         const bool rounds = form == kFormBF16;
         if (!rounds) CHECK(std::abs(FirstScale(input.x, form) * LimitOf(precision) - 1) < 1e-6f);
-        const std::vector<float> out = Multiply(w.matrix, input.x, 0, 7, precision);
+        const std::vector<float> out = Multiply(w.matrix, input.x, 0, kRows, precision);
         // Codes are equal, so signs that alternate cancel: an error of the size of one product
         // would show.
         double worst = 0;
-        for (size_t r = 0; r < 7; ++r) {
+        size_t different_alone = 0;
+        for (size_t r = 0; r < kRows; ++r) {
+          const std::vector<float> alone = Multiply(w.matrix, input.x, r, 1, precision);
+          different_alone += !std::equal(alone.begin(), alone.end(), out.begin() + r * outputs);
           for (size_t o = 0; o < outputs; ++o) {
             Sum sum;
             for (size_t k = 0; k < cols; ++k) {
@@ -342,6 +350,7 @@ TEST_CASE("codes and activations at the ends of their ranges overflow nothing") 
         CAPTURE(spec->name, fill, precision == Precision::kFast, worst);
         // 256 f32 products of about `largest`, summed in groups: 256 * 2^-23.
         CHECK(worst < 4e-5);
+        CHECK(different_alone == 0);
       }
     }
   }

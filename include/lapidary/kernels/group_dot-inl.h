@@ -56,22 +56,10 @@ struct GroupTraits {
   int quads_in_16_bits;  // see QuadsIn16Bits; 0 where sums of bytes do not pass through 16 bits
 };
 
-constexpr GroupTraits TraitsOf(const QuantSpec& spec, Precision precision) {
-  const unsigned form = VectorFormFor(spec.format, precision);
-  const bool narrow = form == kFormBytes && !kHasByteDot;
+constexpr GroupTraits TraitsOf(const QuantSpec& spec, Precision precision, size_t rows) {
+  const unsigned form = VectorFormFor(spec.format, precision, rows);
+  const bool narrow = form != kFormWords && !kHasByteDot;
   return {form, spec.group, spec.has_min, narrow ? QuadsIn16Bits(spec.code_bits(), spec.group) : 0};
-}
-
-// sum[r][v] += products of one quad of codes, w[kVecs], with the four bytes at bytes_of(r).
-template <size_t kRows, size_t kVecs, class BytesOf>
-HWY_INLINE void DotQuad(const VU8 (&w)[kVecs], const BytesOf& bytes_of, VI32 (&sum)[kRows][kVecs]) {
-  HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) {
-    const auto quad = hn::BitCast(DI8(), Broadcast32(bytes_of(r)));
-    HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) {
-      sum[r][v] = hn::SumOfMulQuadAccumulate(DI32(), w[v], quad, sum[r][v]);
-      KeepInRegister(sum[r][v]);
-    }
-  }
 }
 
 // Calls dot(codes of the quad, q) for the quads q of a group, or for [begin, end) of them.
@@ -84,50 +72,23 @@ HWY_INLINE void ForQuads(int begin, int end, const Codes& codes, const Dot& dot)
   }
 }
 
-// DotGroup for each form of activations: sum[r][v] += products of the codes of a group of weights
-// with the integers of kRows rows, from input `first` of a group on. x is that of the first row,
-// and rows are `stride` groups apart.
-template <GroupTraits kTraits, size_t kRows, size_t kVecs, class Codes>
-HWY_INLINE void DotGroup(const Codes& codes, const PlaneGroup* HWY_RESTRICT x, size_t stride,
-                         size_t first, VI32 (&sum)[kRows][kVecs]) {
+// sum[r][v] += products of the codes of a group of weights with the bytes at bytes_of(r).
+template <GroupTraits kTraits, size_t kRows, size_t kVecs, class Codes, class BytesOf>
+HWY_INLINE void DotBytes(const Codes& codes, const BytesOf& bytes_of, VI32 (&sum)[kRows][kVecs]) {
   constexpr int kQuads = kTraits.group / 4;
-  const auto high_of = [=](int q) LAPIDARY_INLINE_LAMBDA {
-    return [=](size_t r) LAPIDARY_INLINE_LAMBDA { return x[r * stride].high + first + q * 4; };
-  };
-  const auto low_of = [=](int q) LAPIDARY_INLINE_LAMBDA {
-    return [=](size_t r) LAPIDARY_INLINE_LAMBDA { return x[r * stride].low + first + q * 4; };
-  };
-  // There is no room for the sums of both planes of a large tile: it goes over the codes twice (6
-  // rows of Q5_0: 195 instead of 186 GOP/s, one core of Zen 4).
-  constexpr bool kTwice = 3 * kRows * kVecs > kMostSums;
-  VI32 high[kRows][kVecs];
-  SetZero(high);
-  ForQuads<kVecs>(0, kQuads, codes, [&](const VU8(&w)[kVecs], int q) LAPIDARY_INLINE_LAMBDA {
-    DotQuad(w, high_of(q), high);
-    if constexpr (!kTwice) DotQuad(w, low_of(q), sum);
-  });
-  HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) {
-    HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) {
-      sum[r][v] = hn::Add(sum[r][v], hn::ShiftLeft<8>(high[r][v]));
-      if constexpr (kTwice) KeepInRegister(sum[r][v]);
-    }
-  }
-  if constexpr (kTwice) {
-    ForQuads<kVecs>(0, kQuads, codes, [&](const VU8(&w)[kVecs], int q) LAPIDARY_INLINE_LAMBDA {
-      DotQuad(w, low_of(q), sum);
+  // add(w[v], the bytes of row r, r, v) for the quads [begin, end).
+  const auto for_quads = [&](int begin, int end, const auto& add) LAPIDARY_INLINE_LAMBDA {
+    ForQuads<kVecs>(begin, end, codes, [&](const VU8(&w)[kVecs], int q) LAPIDARY_INLINE_LAMBDA {
+      HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) {
+        const auto quad = hn::BitCast(DI8(), Broadcast32(bytes_of(r) + q * 4));
+        HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) add(w[v], quad, r, v);
+      }
     });
-  }
-}
-
-template <GroupTraits kTraits, size_t kRows, size_t kVecs, class Codes>
-HWY_INLINE void DotGroup(const Codes& codes, const ByteGroup* HWY_RESTRICT x, size_t stride,
-                         size_t first, VI32 (&sum)[kRows][kVecs]) {
-  constexpr int kQuads = kTraits.group / 4;
+  };
   if constexpr (kHasByteDot) {
-    ForQuads<kVecs>(0, kQuads, codes, [&](const VU8(&w)[kVecs], int q) LAPIDARY_INLINE_LAMBDA {
-      DotQuad(
-          w, [=](size_t r) LAPIDARY_INLINE_LAMBDA { return x[r * stride].bytes + first + q * 4; },
-          sum);
+    for_quads(0, kQuads, [&](VU8 w, auto quad, size_t r, size_t v) LAPIDARY_INLINE_LAMBDA {
+      sum[r][v] = hn::SumOfMulQuadAccumulate(DI32(), w, quad, sum[r][v]);
+      KeepInRegister(sum[r][v]);
     });
   } else {
     const DI16 d16;
@@ -136,21 +97,65 @@ HWY_INLINE void DotGroup(const Codes& codes, const ByteGroup* HWY_RESTRICT x, si
     HWY_UNROLL(8) for (int q0 = 0; q0 < kQuads; q0 += kStep) {
       VI16 narrow[kRows][kVecs];
       SetZero(narrow);
-      ForQuads<kVecs>(
-          q0, q0 + kStep, codes, [&](const VU8(&w)[kVecs], int q) LAPIDARY_INLINE_LAMBDA {
-            HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) {
-              const auto a = hn::BitCast(DI8(), Broadcast32(x[r * stride].bytes + first + q * 4));
-              HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) {
-                narrow[r][v] = hn::Add(narrow[r][v], hn::SatWidenMulPairwiseAdd(d16, w[v], a));
-                KeepInRegister(narrow[r][v]);
-              }
-            }
-          });
+      for_quads(q0, q0 + kStep,
+                [&](VU8 w, auto quad, size_t r, size_t v) LAPIDARY_INLINE_LAMBDA {
+                  narrow[r][v] = hn::Add(narrow[r][v], hn::SatWidenMulPairwiseAdd(d16, w, quad));
+                  KeepInRegister(narrow[r][v]);
+                });
       const VI16 one = hn::Set(d16, int16_t{1});
       HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) {
         HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) {
           sum[r][v] = hn::Add(sum[r][v], hn::WidenMulPairwiseAdd(DI32(), narrow[r][v], one));
         }
+      }
+    }
+  }
+}
+
+// DotGroup for each form of activations: sum[r][v] += products of the codes of a group of weights
+// with the integers of kRows rows, from input `first` of a group on. x is that of the first row,
+// and rows are `stride` groups apart.
+template <GroupTraits kTraits, size_t kRows, size_t kVecs, class Codes>
+HWY_INLINE void DotGroup(const Codes& codes, const ByteGroup* HWY_RESTRICT x, size_t stride,
+                         size_t first, VI32 (&sum)[kRows][kVecs]) {
+  DotBytes<kTraits>(
+      codes, [=](size_t r) LAPIDARY_INLINE_LAMBDA { return x[r * stride].bytes + first; }, sum);
+}
+
+template <GroupTraits kTraits, size_t kRows, size_t kVecs, class Codes>
+HWY_INLINE void DotGroup(const Codes& codes, const PlaneGroup* HWY_RESTRICT x, size_t stride,
+                         size_t first, VI32 (&sum)[kRows][kVecs]) {
+  const auto high_of = [=](size_t r) LAPIDARY_INLINE_LAMBDA { return x[r * stride].high + first; };
+  const auto low_of = [=](size_t r) LAPIDARY_INLINE_LAMBDA { return x[r * stride].low + first; };
+  // There is no room for the sums of both planes of a large tile: it goes over the codes twice (6
+  // rows of Q5_0: 195 instead of 186 GOP/s, one core of Zen 4).
+  if constexpr (3 * kRows * kVecs > kMostSums) {
+    VI32 high[kRows][kVecs];
+    SetZero(high);
+    DotBytes<kTraits>(codes, high_of, high);
+    HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) {
+      HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) {
+        sum[r][v] = hn::Add(sum[r][v], hn::ShiftLeft<8>(high[r][v]));
+        KeepInRegister(sum[r][v]);
+      }
+    }
+    DotBytes<kTraits>(codes, low_of, sum);
+  } else {
+    VI32 both[2 * kRows][kVecs];  // of low and high bytes
+    HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) {
+      HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) {
+        both[r][v] = sum[r][v];
+        both[kRows + r][v] = hn::Zero(DI32());
+      }
+    }
+    DotBytes<kTraits>(
+        codes,
+        [=](size_t r)
+            LAPIDARY_INLINE_LAMBDA { return r < kRows ? low_of(r) : high_of(r - kRows); },
+        both);
+    HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) {
+      HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) {
+        sum[r][v] = hn::Add(both[r][v], hn::ShiftLeft<8>(both[kRows + r][v]));
       }
     }
   }

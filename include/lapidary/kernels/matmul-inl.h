@@ -40,13 +40,6 @@ namespace HWY_NAMESPACE {
 // activations, whatever precision was asked for.
 inline constexpr size_t kMemoryBoundRows = 4;
 
-// Few rows are multiplied with weights in place, as many at a time as the registers hold sums for:
-// to unpack again for every tile costs less than to store what was unpacked and read it. Steps of
-// 2, 4 and 8 rows of the 270M took 7.4, 9.2 and 15.7 ms when these were not read in place, and take
-// 5.6, 6.7 and 13.6 (medians of three in alternation, two cores of Zen 4).
-inline constexpr size_t kInPlaceTileRows = kManyRegisters && kPanelVectors == 1 ? 4 : 1;
-inline constexpr size_t kInPlaceRows = kInPlaceTileRows == 1 ? 1 : 8;
-
 namespace matmul {
 
 // kRows rows times a tile column, added to c[kRows][kTileOutputs] (or stored, if k0 is 0); rows of
@@ -89,7 +82,7 @@ HWY_NOINLINE void QuantRows(const PanelPair& panels, Cols cols, const Activation
   constexpr QuantSpec kSpec = SpecOf(kFormat);
   constexpr size_t kGroupsPerSlab = kSlabInputs / kSpec.group;
   constexpr size_t kVectors = 2 * kPanelVectors;
-  constexpr GroupTraits kTraits = TraitsOf(kSpec, Precision::kExact);
+  constexpr GroupTraits kTraits = TraitsOf(kSpec, Precision::kExact, kRows);
   const DF d;
   VF acc[kRows][kVectors];
   SetZero(acc);
@@ -317,10 +310,11 @@ HWY_NOINLINE void MatMulAlike(std::span<const PanelPair> group, const Activation
         c += rows * kPairOutputs;
       }
     } else {
+      constexpr size_t kMany = kInPlaceRows + 1;
       QuantKernels kernels = {&UnpackPanel<kFormat, false>,
-                              &QuantColumn<TraitsOf(kSpec, Precision::kFast)>, kSpec.zero};
+                              &QuantColumn<TraitsOf(kSpec, Precision::kFast, kMany)>, kSpec.zero};
       if (precision == Precision::kExact) {
-        constexpr GroupTraits kTraits = TraitsOf(kSpec, Precision::kExact);
+        constexpr GroupTraits kTraits = TraitsOf(kSpec, Precision::kExact, kMany);
         kernels.multiply = &QuantColumn<kTraits>;
         if constexpr (kAmx && amx::SuitsTiles(kTraits)) {
           if (rows >= amx::kTileRows && HasAmx()) {
@@ -337,7 +331,7 @@ HWY_NOINLINE void MatMulAlike(std::span<const PanelPair> group, const Activation
 
 // c[group][rows][32] = x[row0 .. row0 + rows) times the outputs of at most kPairGroup pairs, 16 of
 // each panel, in f32. Outputs beyond the rows of a matrix hold values of no meaning. x must have
-// the forms FormFor(format, precision) of all formats of the group. (A template, so that a target
+// the forms FormFor(format, precision, rows) of all formats of the group. (A template, so that a target
 // without AMX need not compile what is not for it.)
 template <bool kAmx = kMayHaveAmx>
 HWY_INLINE void MatMulGroup(std::span<const PanelPair> group, const Activations& x, size_t row0,
@@ -352,7 +346,9 @@ HWY_INLINE void MatMulGroup(std::span<const PanelPair> group, const Activations&
       return group.subspan(i, count);
     };
     if constexpr (kAmx) {
-      const auto in_bf16 = [&](Format format) { return FormFor(format, precision) == kFormBF16; };
+      const auto in_bf16 = [&](Format format) {
+        return FormFor(format, precision, rows) == kFormBF16;
+      };
       if (HasAmx() && in_bf16(group[i].format)) {
         const auto alike = count_alike(in_bf16);
         const size_t at = row0 * x.stride;

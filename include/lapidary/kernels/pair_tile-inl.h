@@ -47,7 +47,10 @@ HWY_INLINE BroadcastFloats BroadcastPair(const float* x) {
   return {hn::Set(DF(), x[0]), hn::Set(DF(), x[1])};
 }
 HWY_INLINE hn::Vec<DBF16> BroadcastPair(const hwy::bfloat16_t* x) {
-  return hn::BitCast(DBF16(), Broadcast32(x));
+  VI32 pair = Broadcast32(x);
+  // clang 16 recurses without end (VectorCombinePass) when it sees that a broadcast becomes bf16.
+  if constexpr (HWY_COMPILER_CLANG != 0) KeepInRegister(pair);
+  return hn::BitCast(DBF16(), pair);
 }
 
 // What PairTile multiplies with: pairs of consecutive inputs of kLanes rows, loaded as floats or,

@@ -13,6 +13,7 @@
 #include "lapidary/config/precision.h"
 #include "lapidary/kernels/amx-inl.h"
 #include "lapidary/kernels/simd-inl.h"
+#include "lapidary/kernels/tile-inl.h"
 #include "lapidary/weights/quant.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -54,24 +55,29 @@ inline bool RoundsCodes(Precision precision) {
   return precision == Precision::kFast && HasAmx();
 }
 
-// The form of activations that vectors want to multiply by weights of a format.
-constexpr unsigned VectorFormFor(Format format, Precision precision) {
+// The form of activations that vectors want to multiply `rows` rows of them by weights of a format.
+constexpr unsigned VectorFormFor(Format format, Precision precision, size_t rows) {
   const QuantSpec& spec = SpecOf(format);
   if (spec.is_float()) {
     const bool brain =
         format == Format::kBF16 || (format == Format::kF16 && precision == Precision::kFast);
     return kHasBF16Dot && brain ? kFormBF16 : kFormF32;
   }
-  if (kHasByteDot) return precision == Precision::kFast ? kFormBytes : kFormPlanes;
+  const bool exact = precision == Precision::kExact;
+  if (kHasByteDot) return exact ? kFormPlanes : kFormBytes;
   // Without a byte dot product, sums of products of bytes pass through 16 bits, which is too narrow
-  // for 8-bit weights; products of 16-bit values pass through 32 and cost twice as much.
-  return precision == Precision::kFast && spec.code_bits() < 8 ? kFormBytes : kFormWords;
+  // for 8-bit weights; products of 16-bit values pass through 32 and cost twice as much. Those need
+  // the codes of even inputs apart from those of odd ones, which takes longer than a second plane
+  // where it serves one row, if sums of codes rarely have to leave the 16 bits: weights in cache,
+  // one core of Zen 3, 18 to 24 GB/s for Q4_0 and 15 to 20 for Q5_0; Q6_K is no faster.
+  if (exact) return rows <= kInPlaceRows && spec.code_bits() <= 5 ? kFormPlanes : kFormWords;
+  return spec.code_bits() < 8 ? kFormBytes : kFormWords;
 }
 
-// The form of activations that multiplying by weights of a format wants.
-inline unsigned FormFor(Format format, Precision precision) {
+// The form of activations that multiplying `rows` rows of them by weights of a format wants.
+inline unsigned FormFor(Format format, Precision precision, size_t rows) {
   if (!SpecOf(format).is_float() && RoundsCodes(precision)) return kFormBF16;
-  return VectorFormFor(format, precision);
+  return VectorFormFor(format, precision, rows);
 }
 
 // From one row to the next. Rows whose distance is a multiple of a page lie in the same few places

@@ -47,16 +47,17 @@ constexpr size_t RowBlockFor(size_t count, size_t rows, size_t threads) {
 }
 
 // Calls f(first item, items, first row, rows) for this thread's share of `count` items times row
-// blocks, at most `most` items at a time.
+// blocks, at most `most` items at a time. Blocks are equal: one of several is never so small that
+// its rows would be multiplied in place, which may want another form of activations.
 template <class F>
 HWY_INLINE void ForBlocks(TeamMember member, size_t count, size_t rows, size_t most, const F& f) {
   const size_t block = RowBlockFor(count, rows, member.threads);
   const size_t row_blocks = (rows + block - 1) / block;
   const Range part = member.PartOf(count * row_blocks);
   for (size_t i = part.begin; i < part.end;) {
-    const size_t r0 = i / count * block;
+    const Range mine = lapidary::PartOf(rows, i / count, row_blocks);
     const size_t items = std::min({most, part.end - i, count - i % count});
-    f(i % count, items, r0, std::min(block, rows - r0));
+    f(i % count, items, mine.begin, mine.end - mine.begin);
     i += items;
   }
 }

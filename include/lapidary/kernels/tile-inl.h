@@ -28,7 +28,15 @@ inline constexpr size_t kTilesPerPair = kPairOutputs / kTileOutputs;
 inline constexpr size_t kTileRows = kManyRegisters ? 6 : 4;
 inline constexpr size_t kRestTileRows = 2;
 inline constexpr size_t kFloatTileRows = kManyRegisters ? 12 : 5;
-inline constexpr size_t kMostSums = 24;  // that 32 registers hold, besides what is multiplied
+// Sums that the registers hold besides what is multiplied.
+inline constexpr size_t kMostSums = kManyRegisters ? 24 : 12;
+
+// Few rows are multiplied with weights in place, as many at a time as the registers hold sums for:
+// to unpack again for every tile costs less than to store what was unpacked and read it. Steps of
+// 2, 4 and 8 rows of the 270M took 7.4, 9.2 and 15.7 ms when these were not read in place, and take
+// 5.6, 6.7 and 13.6 (medians of three in alternation, two cores of Zen 4).
+inline constexpr size_t kInPlaceTileRows = kManyRegisters && kPanelVectors == 1 ? 4 : 1;
+inline constexpr size_t kInPlaceRows = kInPlaceTileRows == 1 ? 1 : 8;
 
 template <size_t kRows, size_t kVecs, class V>
 HWY_INLINE void SetZero(V (&sums)[kRows][kVecs]) {

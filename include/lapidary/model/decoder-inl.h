@@ -282,7 +282,7 @@ class Decoder {
   // What the matrices that read an activation want, as a set of forms.
   template <class... Matrices>
   unsigned FormsFor(const Matrices&... w) const {
-    return (FormFor(w.format, precision_) | ...);
+    return (FormFor(w.format, precision_, rows_.size()) | ...);
   }
 
   // residual = embedding * sqrt(width), for pictures what the encoder made, unscaled; and the input

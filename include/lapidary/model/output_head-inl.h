@@ -113,7 +113,7 @@ class OutputHead {
         const TeamMember member = {thread, pool_->size()};
         const Range mine = member.PartOf(count);
         for (size_t r = mine.begin; r < mine.end; ++r) {
-          StoreExact(hidden + (first + r) * weights_.cols, r);
+          StoreExact(hidden + (first + r) * weights_.cols, r, count);
         }
         pool_->Barrier();
         ThreadScratch& scratch = scratch_[thread];
@@ -177,8 +177,9 @@ class OutputHead {
     return {};
   }
 
-  void StoreExact(const float* HWY_RESTRICT hidden, size_t r) {
-    StoreActivations(hidden, 0, weights_.cols, FormFor(weights_.format, Precision::kExact),
+  // Row r of those that are multiplied exactly, `rows` at a time.
+  void StoreExact(const float* HWY_RESTRICT hidden, size_t r, size_t rows) {
+    StoreActivations(hidden, 0, weights_.cols, FormFor(weights_.format, Precision::kExact, rows),
                      Precision::kExact, exact_, r);
   }
 
@@ -217,7 +218,7 @@ class OutputHead {
     const TeamMember member = {thread, pool_->size()};
     const Range mine = member.PartOf(rows);
     for (size_t r = mine.begin; r < mine.end; ++r) {
-      StoreExact(hidden + r * weights_.cols, r);
+      StoreExact(hidden + r * weights_.cols, r, 1);  // see RunTasks
       StoreCoarse(hidden + r * weights_.cols, coarse_, r);
     }
     pool_->Barrier();

@@ -163,7 +163,7 @@ class VisionEncoder {
   }
   template <class... Layers>
   static unsigned FormsFor(const Layers&... w) {
-    return (FormFor(w.matrix.format, PrecisionFor(w.matrix)) | ...);
+    return (FormFor(w.matrix.format, PrecisionFor(w.matrix), kPatches) | ...);
   }
 
   // Rows of pixels as the first matrix reads them; the residual starts as the positions.
@@ -320,8 +320,8 @@ class VisionEncoder {
       }
       Scale(sum, kWidth, 1.0f / static_cast<float>(kPool * kPool));
       RmsNorm(sum, weights_.soft_norm, kWidth, kEpsilon, row);
-      StoreActivations(row, 0, kWidth, FormFor(weights_.projection.format, precision), precision,
-                       pooled_, token);
+      StoreActivations(row, 0, kWidth, FormFor(weights_.projection.format, precision, kSoftTokens),
+                       precision, pooled_, token);
     }
   }
 
