@@ -87,8 +87,8 @@ void Quantize(benchmark::State& state, std::size_t n, Format format, Precision p
       AlignedBuffer::Allocate(target::ActivationBytes(1, n), "activations").value();
   const target::Activations out = target::BindActivations(memory.data(), 1, n);
   for (auto _ : state) {
-    target::StoreActivations(Floats(x), 0, n, target::FormFor(format, precision, 1), precision,
-                             out, 0);
+    target::StoreActivations(Floats(x), 0, n, target::FormFor(format, precision, 1), precision, out,
+                             0);
     benchmark::DoNotOptimize(memory.data()[0]);
   }
   Report(state, 3.0 * static_cast<double>(n), 6.0 * static_cast<double>(n), Limit::kF32);

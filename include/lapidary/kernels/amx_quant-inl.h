@@ -62,8 +62,7 @@ HWY_NOINLINE void QuantTile(const TileColumn& w, size_t v, const Activations& x,
     HWY_UNROLL(16) for (size_t r = 0; r < kTileRows; ++r) {
       const VI32 high = hn::ShiftLeft<8>(hn::Load(di, sums[0] + r * kOutputs));
       const VI32 sum = hn::Add(high, hn::Load(di, sums[1] + r * kOutputs));
-      matmul::AddScaled<kTraits>(
-          sum, scale, /*min=*/[] {}, group[r * x.group_stride].factors.scale, /*x_sum=*/0, acc[r]);
+      matmul::AddScaled(sum, scale, group[r * x.group_stride].factors.scale, acc[r]);
     }
     codes += kGroup / 4 * 2 * kVectorBytes;
     scales += kTileOutputs;

@@ -137,16 +137,15 @@ HWY_INLINE void CoarsePanels(const PanelPair& panels, size_t first, const Coarse
       const ByteGroup* HWY_RESTRICT x_group =
           GroupAt<kFormBytes>(x.x, row, (group + g) * kActivationGroup);
       matmul::DotGroup<kTraits>(
-          matmul::SlabCodes<Format::kQ4_0>{{units[0] + slab, units[1] + slab}, {}, 0}, x_group,
-          x.x.group_stride, 0, sum);
+          matmul::PanelWeights<Format::kQ4_0>{{}, {units[0] + slab, units[1] + slab}, {}, g, 0},
+          x_group, x.x.group_stride, 0, sum);
       HWY_UNROLL(8) for (size_t v = 0; v < kVectors; ++v) {
         const VF scale = LoadScales<kFormat>(units[v / kPanelVectors], g, v % kPanelVectors);
         variance[v] =
             hn::MulAdd(hn::Mul(scale, scale), hn::Set(d, variances[group + g]), variance[v]);
         HWY_UNROLL(4) for (size_t r = 0; r < kRows; ++r) {
-          const VF x_scale = hn::Set(d, x_group[r * x.x.group_stride].factors.scale);
-          product[r][v] =
-              hn::MulAdd(hn::ConvertTo(d, sum[r][v]), hn::Mul(scale, x_scale), product[r][v]);
+          matmul::AddScaled(sum[r][v], scale, x_group[r * x.x.group_stride].factors.scale,
+                            product[r][v]);
         }
       }
     }

@@ -24,21 +24,34 @@ namespace HWY_NAMESPACE {
 
 namespace matmul {
 
-// Sources of codes for DotGroup: (quad of the group, vector) -> bytes.
-struct ScratchCodes {
+// Where the weights of a group come from, kLanes outputs at a time: of vector v, the codes of quad
+// q of the group, the scales and the minima.
+struct ScratchWeights {
   const uint8_t* HWY_RESTRICT codes;  // [quads, 2 vectors]
-  HWY_INLINE VU8 operator()(int q, size_t v) const {
+  const float* HWY_RESTRICT scales;   // [2 vectors]
+  const float* HWY_RESTRICT mins;     // [2 vectors]
+  HWY_INLINE VU8 Codes(int q, size_t v) const {
     return hn::Load(DU8(), codes + (static_cast<size_t>(q) * 2 + v) * kVectorBytes);
   }
+  HWY_INLINE VF Scale(size_t v) const { return hn::Load(DF(), scales + v * kLanes); }
+  HWY_INLINE VF Min(size_t v) const { return hn::Load(DF(), mins + v * kLanes); }
 };
 template <Format kFormat>
-struct SlabCodes {
-  const uint8_t* slabs[2];  // of the two panels of a pair
+struct PanelWeights {
+  const uint8_t* units[2];  // of the two panels of a pair
+  const uint8_t* slabs[2];  // in these
   const uint8_t* lows[2];   // their slabs of low bits, if the format has them
-  int first_quad;
-  HWY_INLINE VU8 operator()(int q, size_t v) const {
+  size_t group;             // of the unit
+  int first_quad;           // of the slab
+  HWY_INLINE VU8 Codes(int q, size_t v) const {
     return LoadCodes<kFormat>(slabs[v / kPanelVectors], lows[v / kPanelVectors], first_quad + q,
                               v % kPanelVectors);
+  }
+  HWY_INLINE VF Scale(size_t v) const {
+    return LoadScales<kFormat>(units[v / kPanelVectors], group, v % kPanelVectors);
+  }
+  HWY_INLINE VF Min(size_t v) const {
+    return LoadMins<kFormat>(units[v / kPanelVectors], group, v % kPanelVectors);
   }
 };
 
@@ -62,47 +75,47 @@ constexpr GroupTraits TraitsOf(const QuantSpec& spec, Precision precision, size_
   return {form, spec.group, spec.has_min, narrow ? QuadsIn16Bits(spec.code_bits(), spec.group) : 0};
 }
 
-// Calls dot(codes of the quad, q) for the quads q of a group, or for [begin, end) of them.
-template <size_t kVecs, class Codes, class Dot>
-HWY_INLINE void ForQuads(int begin, int end, const Codes& codes, const Dot& dot) {
+// sum + the products of four codes and four integers in every lane of 32 bits, or of two in every
+// one of 16.
+HWY_INLINE VI32 AddProducts(VU8 codes, VI8 x, VI32 sum) {
+  return hn::SumOfMulQuadAccumulate(DI32(), codes, x, sum);
+}
+HWY_INLINE VI16 AddProducts(VU8 codes, VI8 x, VI16 sum) {
+  return hn::Add(sum, hn::SatWidenMulPairwiseAdd(DI16(), codes, x));
+}
+
+// sum[r][v] += products of the codes of quads [begin, end) of a group with the bytes of x[r].
+template <size_t kRows, size_t kVecs, class Weights, class V>
+HWY_INLINE void AddQuads(const Weights& weights, const int8_t* const (&x)[kRows], int begin,
+                         int end, V (&sum)[kRows][kVecs]) {
   HWY_UNROLL(8) for (int q = begin; q < end; ++q) {
-    VU8 w[kVecs];
-    HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) w[v] = codes(q, v);
-    dot(w, q);
+    VU8 codes[kVecs];
+    HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) codes[v] = weights.Codes(q, v);
+    HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) {
+      const auto quad = hn::BitCast(DI8(), Broadcast32(x[r] + q * 4));
+      HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) {
+        sum[r][v] = AddProducts(codes[v], quad, sum[r][v]);
+        KeepInRegister(sum[r][v]);
+      }
+    }
   }
 }
 
-// sum[r][v] += products of the codes of a group of weights with the bytes at bytes_of(r).
-template <GroupTraits kTraits, size_t kRows, size_t kVecs, class Codes, class BytesOf>
-HWY_INLINE void DotBytes(const Codes& codes, const BytesOf& bytes_of, VI32 (&sum)[kRows][kVecs]) {
+// The same for a whole group, through 16 bits where bytes have no dot product.
+template <GroupTraits kTraits, size_t kRows, size_t kVecs, class Weights>
+HWY_INLINE void DotBytes(const Weights& weights, const int8_t* const (&x)[kRows],
+                         VI32 (&sum)[kRows][kVecs]) {
   constexpr int kQuads = kTraits.group / 4;
-  // add(w[v], the bytes of row r, r, v) for the quads [begin, end).
-  const auto for_quads = [&](int begin, int end, const auto& add) LAPIDARY_INLINE_LAMBDA {
-    ForQuads<kVecs>(begin, end, codes, [&](const VU8(&w)[kVecs], int q) LAPIDARY_INLINE_LAMBDA {
-      HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) {
-        const auto quad = hn::BitCast(DI8(), Broadcast32(bytes_of(r) + q * 4));
-        HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) add(w[v], quad, r, v);
-      }
-    });
-  };
   if constexpr (kHasByteDot) {
-    for_quads(0, kQuads, [&](VU8 w, auto quad, size_t r, size_t v) LAPIDARY_INLINE_LAMBDA {
-      sum[r][v] = hn::SumOfMulQuadAccumulate(DI32(), w, quad, sum[r][v]);
-      KeepInRegister(sum[r][v]);
-    });
+    AddQuads(weights, x, 0, kQuads, sum);
   } else {
-    const DI16 d16;
     constexpr int kStep = kTraits.quads_in_16_bits;
     static_assert(kStep > 0 && kQuads % kStep == 0);
-    HWY_UNROLL(8) for (int q0 = 0; q0 < kQuads; q0 += kStep) {
+    HWY_UNROLL(8) for (int q = 0; q < kQuads; q += kStep) {
       VI16 narrow[kRows][kVecs];
       SetZero(narrow);
-      for_quads(q0, q0 + kStep,
-                [&](VU8 w, auto quad, size_t r, size_t v) LAPIDARY_INLINE_LAMBDA {
-                  narrow[r][v] = hn::Add(narrow[r][v], hn::SatWidenMulPairwiseAdd(d16, w, quad));
-                  KeepInRegister(narrow[r][v]);
-                });
-      const VI16 one = hn::Set(d16, int16_t{1});
+      AddQuads(weights, x, q, q + kStep, narrow);
+      const VI16 one = hn::Set(DI16(), int16_t{1});
       HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) {
         HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) {
           sum[r][v] = hn::Add(sum[r][v], hn::WidenMulPairwiseAdd(DI32(), narrow[r][v], one));
@@ -115,119 +128,126 @@ HWY_INLINE void DotBytes(const Codes& codes, const BytesOf& bytes_of, VI32 (&sum
 // DotGroup for each form of activations: sum[r][v] += products of the codes of a group of weights
 // with the integers of kRows rows, from input `first` of a group on. x is that of the first row,
 // and rows are `stride` groups apart.
-template <GroupTraits kTraits, size_t kRows, size_t kVecs, class Codes>
-HWY_INLINE void DotGroup(const Codes& codes, const ByteGroup* HWY_RESTRICT x, size_t stride,
+template <GroupTraits kTraits, size_t kRows, size_t kVecs, class Weights>
+HWY_INLINE void DotGroup(const Weights& weights, const ByteGroup* HWY_RESTRICT x, size_t stride,
                          size_t first, VI32 (&sum)[kRows][kVecs]) {
-  DotBytes<kTraits>(
-      codes, [=](size_t r) LAPIDARY_INLINE_LAMBDA { return x[r * stride].bytes + first; }, sum);
+  const int8_t* bytes[kRows];
+  HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) bytes[r] = x[r * stride].bytes + first;
+  DotBytes<kTraits>(weights, bytes, sum);
 }
 
-template <GroupTraits kTraits, size_t kRows, size_t kVecs, class Codes>
-HWY_INLINE void DotGroup(const Codes& codes, const PlaneGroup* HWY_RESTRICT x, size_t stride,
+template <GroupTraits kTraits, size_t kRows, size_t kVecs, class Weights>
+HWY_INLINE void DotGroup(const Weights& weights, const PlaneGroup* HWY_RESTRICT x, size_t stride,
                          size_t first, VI32 (&sum)[kRows][kVecs]) {
-  const auto high_of = [=](size_t r) LAPIDARY_INLINE_LAMBDA { return x[r * stride].high + first; };
-  const auto low_of = [=](size_t r) LAPIDARY_INLINE_LAMBDA { return x[r * stride].low + first; };
   // There is no room for the sums of both planes of a large tile: it goes over the codes twice (6
   // rows of Q5_0: 195 instead of 186 GOP/s, one core of Zen 4).
-  if constexpr (3 * kRows * kVecs > kMostSums) {
-    VI32 high[kRows][kVecs];
-    SetZero(high);
-    DotBytes<kTraits>(codes, high_of, high);
-    HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) {
-      HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) {
-        sum[r][v] = hn::Add(sum[r][v], hn::ShiftLeft<8>(high[r][v]));
-        KeepInRegister(sum[r][v]);
-      }
-    }
-    DotBytes<kTraits>(codes, low_of, sum);
+  constexpr bool kTwice = 3 * kRows * kVecs > kMostSums;
+  VI32 high[kRows][kVecs];
+  SetZero(high);
+  if constexpr (kTwice) {
+    const int8_t* bytes[kRows];
+    HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) bytes[r] = x[r * stride].high + first;
+    DotBytes<kTraits>(weights, bytes, high);
   } else {
-    VI32 both[2 * kRows][kVecs];  // of low and high bytes
+    // High and low bytes as twice as many rows.
+    const int8_t* bytes[2 * kRows];
+    VI32 both[2 * kRows][kVecs];
     HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) {
+      bytes[r] = x[r * stride].high + first;
+      bytes[kRows + r] = x[r * stride].low + first;
       HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) {
-        both[r][v] = sum[r][v];
-        both[kRows + r][v] = hn::Zero(DI32());
+        both[r][v] = high[r][v];
+        both[kRows + r][v] = sum[r][v];
       }
     }
-    DotBytes<kTraits>(
-        codes,
-        [=](size_t r)
-            LAPIDARY_INLINE_LAMBDA { return r < kRows ? low_of(r) : high_of(r - kRows); },
-        both);
+    DotBytes<kTraits>(weights, bytes, both);
     HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) {
       HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) {
-        sum[r][v] = hn::Add(both[r][v], hn::ShiftLeft<8>(both[kRows + r][v]));
+        high[r][v] = both[r][v];
+        sum[r][v] = both[kRows + r][v];
       }
     }
   }
+  HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) {
+    HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) {
+      sum[r][v] = hn::Add(sum[r][v], hn::ShiftLeft<8>(high[r][v]));
+      if constexpr (kTwice) KeepInRegister(sum[r][v]);
+    }
+  }
+  if constexpr (kTwice) {
+    const int8_t* bytes[kRows];
+    HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) bytes[r] = x[r * stride].low + first;
+    DotBytes<kTraits>(weights, bytes, sum);
+  }
 }
 
-template <GroupTraits kTraits, size_t kRows, size_t kVecs, class Codes>
-HWY_INLINE void DotGroup(const Codes& codes, const WordGroup* HWY_RESTRICT x, size_t stride,
+template <GroupTraits kTraits, size_t kRows, size_t kVecs, class Weights>
+HWY_INLINE void DotGroup(const Weights& weights, const WordGroup* HWY_RESTRICT x, size_t stride,
                          size_t first, VI32 (&sum)[kRows][kVecs]) {
   const DI32 d32;
   const DI16 d16;
   const DU16 du16;
-  ForQuads<kVecs>(
-      0, kTraits.group / 4, codes, [&](const VU8(&w)[kVecs], int q) LAPIDARY_INLINE_LAMBDA {
-        VI16 even[kVecs], odd[kVecs];
-        HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) {
-          const auto pairs = hn::BitCast(du16, w[v]);
-          even[v] = hn::BitCast(d16, hn::And(pairs, hn::Set(du16, uint16_t{0x00FF})));
-          odd[v] = hn::BitCast(d16, hn::ShiftRight<8>(pairs));
-        }
-        HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) {
-          const int16_t* a = x[r * stride].words + first + q * 4;
-          const VI16 a_even = hn::BitCast(d16, Broadcast32(a));
-          const VI16 a_odd = hn::BitCast(d16, Broadcast32(a + 2));
-          HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) {
-            sum[r][v] = hn::Add(sum[r][v], hn::WidenMulPairwiseAdd(d32, even[v], a_even));
-            sum[r][v] = hn::Add(sum[r][v], hn::WidenMulPairwiseAdd(d32, odd[v], a_odd));
-            KeepInRegister(sum[r][v]);
-          }
-        }
-      });
+  HWY_UNROLL(8) for (int q = 0; q < kTraits.group / 4; ++q) {
+    VI16 even[kVecs], odd[kVecs];
+    HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) {
+      const auto pairs = hn::BitCast(du16, weights.Codes(q, v));
+      even[v] = hn::BitCast(d16, hn::And(pairs, hn::Set(du16, uint16_t{0x00FF})));
+      odd[v] = hn::BitCast(d16, hn::ShiftRight<8>(pairs));
+    }
+    HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) {
+      const int16_t* a = x[r * stride].words + first + q * 4;
+      const VI16 a_even = hn::BitCast(d16, Broadcast32(a));
+      const VI16 a_odd = hn::BitCast(d16, Broadcast32(a + 2));
+      HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) {
+        sum[r][v] = hn::Add(sum[r][v], hn::WidenMulPairwiseAdd(d32, even[v], a_even));
+        sum[r][v] = hn::Add(sum[r][v], hn::WidenMulPairwiseAdd(d32, odd[v], a_odd));
+        KeepInRegister(sum[r][v]);
+      }
+    }
+  }
 }
 
-// acc += one group, scaled: scale * x_scale * sum - min * x_sum, where sum is that of (code - zero)
-// times integers, and x_sum that of activations. `min()` loads the minima of the weights.
-template <GroupTraits kTraits, class Min>
-HWY_INLINE void AddScaled(VI32 sum, VF scale, const Min& min, float x_scale, float x_sum, VF& acc) {
+// Sums of the activations that a group of weights meets, from input `first` of theirs on.
+template <GroupTraits kTraits>
+HWY_INLINE int32_t SumOf(const GroupFactors& x, size_t first) {
+  if constexpr (kTraits.group == kActivationGroup) return x.sum;
+  return first == 0 ? x.first_half : x.sum - x.first_half;
+}
+template <GroupTraits kTraits>
+HWY_INLINE float ValueSumOf(const GroupFactors& x, size_t first) {
+  if constexpr (kTraits.group == kActivationGroup) return x.value_sum;
+  return x.scale * static_cast<float>(SumOf<kTraits>(x, first));
+}
+
+// acc += a sum of codes times integers, scaled.
+HWY_INLINE void AddScaled(VI32 sum, VF scale, float x_scale, VF& acc) {
   const DF d;
   acc = hn::MulAdd(hn::ConvertTo(d, sum), hn::Mul(scale, hn::Set(d, x_scale)), acc);
-  if constexpr (kTraits.has_min) acc = hn::NegMulAdd(min(), hn::Set(d, x_sum), acc);
 }
 
-// acc[r][v] += one group of kRows rows; see DotGroup and AddScaled. `scale(v)` and `min(v)` load
-// those of the weights.
-template <GroupTraits kTraits, size_t kRows, size_t kVecs, class Codes, class Scale, class Min,
-          class Group>
-HWY_INLINE void AddGroup(const Codes& codes, const Scale& scale, const Min& min, int32_t zero,
-                         const Group* HWY_RESTRICT x, size_t stride, size_t first,
-                         VF (&acc)[kRows][kVecs]) {
-  // Of the inputs that the group of weights meets.
-  const auto sum_of = [first](const GroupFactors& factors) LAPIDARY_INLINE_LAMBDA {
-    if (kTraits.group == kActivationGroup) return factors.sum;
-    return first == 0 ? factors.first_half : factors.sum - factors.first_half;
-  };
-  const auto value_sum_of = [&](const GroupFactors& factors) LAPIDARY_INLINE_LAMBDA {
-    if (kTraits.group == kActivationGroup) return factors.value_sum;
-    return factors.scale * static_cast<float>(sum_of(factors));
-  };
+// acc[r][v] += one group of kRows rows (see DotGroup), scaled: scale * x_scale * sum - min * x_sum,
+// where sum is that of (code - zero) times integers, and x_sum that of activations.
+template <GroupTraits kTraits, size_t kRows, size_t kVecs, class Weights, class Group>
+HWY_INLINE void AddGroup(const Weights& weights, int32_t zero, const Group* HWY_RESTRICT x,
+                         size_t stride, size_t first, VF (&acc)[kRows][kVecs]) {
   VI32 sum[kRows][kVecs];
   HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) {
     // A format with minima has none but 0 for its zero.
-    const VI32 start =
-        kTraits.has_min ? hn::Zero(DI32()) : hn::Set(DI32(), -zero * sum_of(x[r * stride].factors));
+    const VI32 start = kTraits.has_min
+                           ? hn::Zero(DI32())
+                           : hn::Set(DI32(), -zero * SumOf<kTraits>(x[r * stride].factors, first));
     HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) sum[r][v] = start;
   }
-  DotGroup<kTraits>(codes, x, stride, first, sum);
+  DotGroup<kTraits>(weights, x, stride, first, sum);
   HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) {
-    const VF w_scale = scale(v);
+    const VF scale = weights.Scale(v);
     HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) {
       const GroupFactors& factors = x[r * stride].factors;
-      AddScaled<kTraits>(
-          sum[r][v], w_scale, [&]() LAPIDARY_INLINE_LAMBDA { return min(v); }, factors.scale,
-          value_sum_of(factors), acc[r][v]);
+      AddScaled(sum[r][v], scale, factors.scale, acc[r][v]);
+      if constexpr (kTraits.has_min) {
+        const VF x_sum = hn::Set(DF(), ValueSumOf<kTraits>(factors, first));
+        acc[r][v] = hn::NegMulAdd(weights.Min(v), x_sum, acc[r][v]);
+      }
     }
   }
 }

@@ -56,11 +56,8 @@ HWY_NOINLINE void QuantTile(TileColumn w, const Activations& x, size_t row, floa
   const auto* HWY_RESTRICT group = GroupAt<kTraits.form>(x, row, w.k0);
   for (size_t k = 0; k < w.inputs; k += kActivationGroup, ++group) {
     HWY_UNROLL(2) for (size_t first = 0; first < kActivationGroup; first += kTraits.group) {
-      AddGroup<kTraits>(
-          ScratchCodes{w.codes},
-          [&w](size_t v) LAPIDARY_INLINE_LAMBDA { return hn::Load(DF(), w.scales + v * kLanes); },
-          [&w](size_t v) LAPIDARY_INLINE_LAMBDA { return hn::Load(DF(), w.mins + v * kLanes); },
-          w.zero, group, x.group_stride, first, acc);
+      AddGroup<kTraits>(ScratchWeights{w.codes, w.scales, w.mins}, w.zero, group, x.group_stride,
+                        first, acc);
       w.codes += kTraits.group / 4 * 2 * kVectorBytes;
       w.scales += kTileOutputs;
       w.mins += kTileOutputs;
@@ -100,18 +97,12 @@ HWY_NOINLINE void QuantRows(const PanelPair& panels, Cols cols, const Activation
       PrefetchRow<kFormat, kSpec.low_slab_bytes()>(lows[0] + panels.lows_ahead[0]);
       PrefetchRow<kFormat, kSpec.low_slab_bytes()>(lows[1] + panels.lows_ahead[1]);
       HWY_UNROLL(2) for (size_t g = 0; g < kGroupsPerSlab; ++g) {
-        const size_t group = s * kGroupsPerSlab + g;
-        AddGroup<kTraits>(
-            SlabCodes<kFormat>{
-                {slabs[0], slabs[1]}, {lows[0], lows[1]}, static_cast<int>(g) * kSpec.group / 4},
-            [&](size_t v) LAPIDARY_INLINE_LAMBDA {
-              return LoadScales<kFormat>(units[v / kPanelVectors], group, v % kPanelVectors);
-            },
-            [&](size_t v) LAPIDARY_INLINE_LAMBDA {
-              if constexpr (kSpec.has_min)
-                return LoadMins<kFormat>(units[v / kPanelVectors], group, v % kPanelVectors);
-            },
-            kSpec.zero, x_group, x.group_stride, g * kSpec.group, acc);
+        const PanelWeights<kFormat> weights = {{units[0], units[1]},
+                                               {slabs[0], slabs[1]},
+                                               {lows[0], lows[1]},
+                                               s * kGroupsPerSlab + g,
+                                               static_cast<int>(g) * kSpec.group / 4};
+        AddGroup<kTraits>(weights, kSpec.zero, x_group, x.group_stride, g * kSpec.group, acc);
       }
       ++x_group;
       lows[0] += kSpec.low_slab_bytes();
@@ -331,8 +322,8 @@ HWY_NOINLINE void MatMulAlike(std::span<const PanelPair> group, const Activation
 
 // c[group][rows][32] = x[row0 .. row0 + rows) times the outputs of at most kPairGroup pairs, 16 of
 // each panel, in f32. Outputs beyond the rows of a matrix hold values of no meaning. x must have
-// the forms FormFor(format, precision, rows) of all formats of the group. (A template, so that a target
-// without AMX need not compile what is not for it.)
+// the forms FormFor(format, precision, rows) of all formats of the group. (A template, so that a
+// target without AMX need not compile what is not for it.)
 template <bool kAmx = kMayHaveAmx>
 HWY_INLINE void MatMulGroup(std::span<const PanelPair> group, const Activations& x, size_t row0,
                             size_t rows, Precision precision, MatMulScratch& scratch,

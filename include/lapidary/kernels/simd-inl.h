@@ -40,6 +40,7 @@ using VF = hn::Vec<DF>;
 using VI32 = hn::Vec<DI32>;
 using VI16 = hn::Vec<DI16>;
 using VU8 = hn::Vec<DU8>;
+using VI8 = hn::Vec<DI8>;
 
 inline constexpr size_t kLanes = HWY_MAX_LANES_D(DF);  // floats in a vector: 4, 8 or 16
 inline constexpr size_t kVectorBytes = kLanes * 4;

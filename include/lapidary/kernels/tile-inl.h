@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "lapidary/kernels/panel-inl.h"
 #include "lapidary/kernels/simd-inl.h"
 #include "lapidary/weights/quant.h"
 
