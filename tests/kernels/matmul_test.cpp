@@ -232,8 +232,9 @@ TEST_CASE("blocks of rows are halved where that evens out the work of many threa
 // The formats differ, so that their neighbours in a group want other forms of the activations.
 TEST_CASE("a team computes every output of several matrices once, in all blocks of rows") {
   std::mt19937 random(8);
-  // More than a stretch of inputs, of either kind.
-  constexpr size_t kCols = kBlockInputs + 32, kRows = kRowBlock + 9, kTeam = 3, kMatrices = 4;
+  // More than a stretch of inputs, of either kind. A block of the one row too many would be read in
+  // place.
+  constexpr size_t kCols = kBlockInputs + 32, kRows = kRowBlock + 1, kTeam = 3, kMatrices = 4;
   const Packed packed[kMatrices] = {
       Packed::Random(Format::kQ4_0, 37, kCols, random),
       Packed::Random(Format::kF32, 50, kCols, random),
@@ -321,8 +322,10 @@ TEST_CASE("codes and activations at the ends of their ranges overflow nothing") 
           rows[4][k] = k % 8 < 4 ? 1.0f : -1.0f;
           rows[5][k] = k % 32 < 16 ? 1.0f : -1.0f;
           rows[6][k] = k % 3 == 0 ? 1.0f : -1.0f;
-          // 127 * 256 - 128: of the two planes of 16 bits, the lower one is at its end.
-          rows[7][k] = k % 32 == 0 ? 1.0f : 32384.0f / 32639.0f;
+          // In 16 bits 127 * 256 - 128: of their two planes, the lower one is at its end.
+          const float second =
+              precision == Precision::kFast ? 126.0f / 127.0f : 32384.0f / 32639.0f;
+          rows[7][k] = k % 32 == 0 ? 1.0f : second;
         }
         const Input input(rows, spec->format, precision);
         const unsigned form = FormsOf(spec->format, precision, Unit::kBest);
@@ -342,14 +345,17 @@ TEST_CASE("codes and activations at the ends of their ranges overflow nothing") 
               const float weight = rounds ? RoundToBrain(w.value(o, k)) : w.value(o, k);
               sum.Add(static_cast<double>(weight) * static_cast<double>(rows[r][k]));
             }
+            // 256 f32 products of about `largest`, summed in groups: 256 * 2^-23. Where activations
+            // are not a power of two times their scale, 2^-24 more for each product and for each
+            // of up to 16 sums; 16 bits that overflow would be off by a tenth.
+            const double bound = r == 7 ? 3e-4 : 4e-5;
             const double largest = static_cast<double>(std::max(w.largest(o), 1.0f));
-            worst = std::max(
-                worst, std::abs(static_cast<double>(out[r * outputs + o]) - sum.value) / largest);
+            const double error = static_cast<double>(out[r * outputs + o]) - sum.value;
+            worst = std::max(worst, std::abs(error) / (bound * largest));
           }
         }
         CAPTURE(spec->name, fill, precision == Precision::kFast, worst);
-        // 256 f32 products of about `largest`, summed in groups: 256 * 2^-23.
-        CHECK(worst < 4e-5);
+        CHECK(worst < 1);
         CHECK(different_alone == 0);
       }
     }
