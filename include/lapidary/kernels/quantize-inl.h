@@ -68,9 +68,9 @@ constexpr unsigned VectorFormFor(Format format, Precision precision, size_t rows
   // Without a byte dot product, sums of products of bytes pass through 16 bits, which is too narrow
   // for 8-bit weights; products of 16-bit values pass through 32 and cost twice as much. Those need
   // the codes of even inputs apart from those of odd ones, which takes longer than a second plane
-  // where it serves one row, if sums of codes rarely have to leave the 16 bits: a group of
-  // 32 by 8 outputs takes 34 instead of 48 instructions with 4 bits, 36 with 5. 6 bits would leave
-  // them every second step.
+  // where it serves one row, if sums of codes rarely have to leave the 16 bits: 32 inputs of 8
+  // outputs take 34 instead of 48 instructions with codes of 4 bits, 36 with 5. With 6 they would
+  // have to leave after every second step.
   if (exact) return rows <= kInPlaceRows && spec.code_bits() <= 5 ? kFormPlanes : kFormWords;
   return spec.code_bits() < 8 ? kFormBytes : kFormWords;
 }
