@@ -127,7 +127,7 @@ MUTATIONS = [
      "      if constexpr (kTraits.has_min) {", "      if constexpr (false) {",
      "kernels/matmul_test.cpp", PRODUCTS),
     ("one row takes the high plane for both", GROUPS,
-     "bytes[kRows + r] = x[r * stride].low + first;", "bytes[kRows + r] = x[r * stride].high + first;",
+     "bytes[kRows + r] = low_bytes[r];", "bytes[kRows + r] = high_bytes[r];",
      "kernels/matmul_test.cpp", PRODUCTS),
     ("a block of one row is left, in the form of many (of CPUs without byte dot products)",
      "kernels/team_matmul-inl.h",

@@ -125,6 +125,13 @@ HWY_INLINE void DotBytes(const Weights& weights, const int8_t* const (&x)[kRows]
   }
 }
 
+// Where the bytes of a plane of kRows rows begin, from input `first` of a group on.
+template <auto kPlane, size_t kRows, class Group>
+HWY_INLINE void FindBytes(const Group* HWY_RESTRICT x, size_t stride, size_t first,
+                          const int8_t* (&bytes)[kRows]) {
+  HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) bytes[r] = (x[r * stride].*kPlane) + first;
+}
+
 // DotGroup for each form of activations: sum[r][v] += products of the codes of a group of weights
 // with the integers of kRows rows, from input `first` of a group on. x is that of the first row,
 // and rows are `stride` groups apart.
@@ -132,7 +139,7 @@ template <GroupTraits kTraits, size_t kRows, size_t kVecs, class Weights>
 HWY_INLINE void DotGroup(const Weights& weights, const ByteGroup* HWY_RESTRICT x, size_t stride,
                          size_t first, VI32 (&sum)[kRows][kVecs]) {
   const int8_t* bytes[kRows];
-  HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) bytes[r] = x[r * stride].bytes + first;
+  FindBytes<&ByteGroup::bytes>(x, stride, first, bytes);
   DotBytes<kTraits>(weights, bytes, sum);
 }
 
@@ -142,19 +149,21 @@ HWY_INLINE void DotGroup(const Weights& weights, const PlaneGroup* HWY_RESTRICT 
   // There is no room for the sums of both planes of a large tile: it goes over the codes twice (6
   // rows of Q5_0: 195 instead of 186 GOP/s, one core of Zen 4).
   constexpr bool kTwice = 3 * kRows * kVecs > kMostSums;
+  const int8_t* high_bytes[kRows];
+  const int8_t* low_bytes[kRows];
+  FindBytes<&PlaneGroup::high>(x, stride, first, high_bytes);
+  FindBytes<&PlaneGroup::low>(x, stride, first, low_bytes);
   VI32 high[kRows][kVecs];
   SetZero(high);
   if constexpr (kTwice) {
-    const int8_t* bytes[kRows];
-    HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) bytes[r] = x[r * stride].high + first;
-    DotBytes<kTraits>(weights, bytes, high);
+    DotBytes<kTraits>(weights, high_bytes, high);
   } else {
-    // High and low bytes as twice as many rows.
+    // Both planes as twice as many rows.
     const int8_t* bytes[2 * kRows];
     VI32 both[2 * kRows][kVecs];
     HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) {
-      bytes[r] = x[r * stride].high + first;
-      bytes[kRows + r] = x[r * stride].low + first;
+      bytes[r] = high_bytes[r];
+      bytes[kRows + r] = low_bytes[r];
       HWY_UNROLL(8) for (size_t v = 0; v < kVecs; ++v) {
         both[r][v] = high[r][v];
         both[kRows + r][v] = sum[r][v];
@@ -174,11 +183,7 @@ HWY_INLINE void DotGroup(const Weights& weights, const PlaneGroup* HWY_RESTRICT 
       if constexpr (kTwice) KeepInRegister(sum[r][v]);
     }
   }
-  if constexpr (kTwice) {
-    const int8_t* bytes[kRows];
-    HWY_UNROLL(8) for (size_t r = 0; r < kRows; ++r) bytes[r] = x[r * stride].low + first;
-    DotBytes<kTraits>(weights, bytes, sum);
-  }
+  if constexpr (kTwice) DotBytes<kTraits>(weights, low_bytes, sum);
 }
 
 template <GroupTraits kTraits, size_t kRows, size_t kVecs, class Weights>

@@ -328,7 +328,7 @@ inline constexpr const QuantSpec* kAllSpecs[] = {
     &kQ5_KSpec, &kQ6_KSpec, &kIQ4_NLSpec,     &kIQ4_XSSpec};
 
 // A switch, because a step of decode asks for the spec of every panel: a search through kAllSpecs
-// took 5 % of a step of the 270M (two cores of Zen 3).
+// took 4 to 5 % of a step of the 270M (two cores and one of Zen 3).
 constexpr const QuantSpec& SpecOf(Format format) {
   switch (format) {
     case Format::kF32:
