@@ -16,6 +16,7 @@
 #include <system_error>
 #include <thread>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #if defined(__linux__)
@@ -44,6 +45,21 @@ inline std::size_t CgroupQuota() {
   return std::max<std::size_t>(1, static_cast<std::size_t>(cpus + 0.5));
 }
 
+// Starts a thread that runs f(); false if the system refuses one.
+template <class F>
+bool StartThread(std::thread& thread, const F& f) {
+#if defined(__cpp_exceptions)
+  try {
+    thread = std::thread(f);
+  } catch (const std::system_error&) {
+    return false;
+  }
+#else
+  thread = std::thread(f);
+#endif
+  return true;
+}
+
 }  // namespace internal
 
 // Threads that this process may use at once: the processors of its affinity mask, at most its
@@ -69,11 +85,11 @@ class ThreadPool {
     const std::size_t processors = DefaultThreads();
     if (threads == 0) threads = processors;
     spins_ = threads <= processors ? kSpins : kSpinsWhenCrowded;
-    size_ = 1;
     workers_.reserve(threads - 1);
-    for (std::size_t i = 1; i < threads; ++i) {
-      if (!StartWorker(i)) break;
-      ++size_;
+    for (; size_ < threads; ++size_) {
+      std::thread worker;
+      if (!internal::StartThread(worker, [this, index = size_] { Work(index); })) break;
+      workers_.push_back(std::move(worker));
     }
   }
   ThreadPool(const ThreadPool&) = delete;
@@ -133,19 +149,6 @@ class ThreadPool {
   void Publish() {
     job_epoch_.fetch_add(1, std::memory_order_release);
     job_epoch_.notify_all();
-  }
-
-  bool StartWorker(std::size_t index) {
-#if defined(__cpp_exceptions)
-    try {
-      workers_.emplace_back([this, index] { Work(index); });
-    } catch (const std::system_error&) {
-      return false;
-    }
-#else
-    workers_.emplace_back([this, index] { Work(index); });
-#endif
-    return true;
   }
 
   void Work(std::size_t index) {

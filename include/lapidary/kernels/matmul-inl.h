@@ -293,15 +293,16 @@ HWY_NOINLINE void MatMulAlike(std::span<const PanelPair> group, const Activation
         const float* const terms[] = {x.f32 + at};
         multiply(terms);
       }
-    } else if (rows <= kInPlaceRows && precision == Precision::kExact) {
+    } else if (rows <= InPlaceRows(kFormat) && precision == Precision::kExact) {
       for (const PanelPair& panels : group) {
-        ForRowTiles<kInPlaceTileRows, 1>(rows, [&](auto tile_rows, size_t r) HWY_ATTR {
+        constexpr size_t kMost = std::min(InPlaceRows(kFormat), kInPlaceTileRows);
+        ForRowTiles<kMost, 1>(rows, [&](auto tile_rows, size_t r) HWY_ATTR {
           QuantRows<kFormat, tile_rows()>(panels, panels.cols, x, row0 + r, c + r * kPairOutputs);
         });
         c += rows * kPairOutputs;
       }
     } else {
-      constexpr size_t kMany = kInPlaceRows + 1;
+      constexpr size_t kMany = InPlaceRows(kFormat) + 1;
       QuantKernels kernels = {&UnpackPanel<kFormat, false>,
                               &QuantColumn<TraitsOf(kSpec, Precision::kFast, kMany)>, kSpec.zero};
       if (precision == Precision::kExact) {

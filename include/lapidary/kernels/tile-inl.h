@@ -37,7 +37,24 @@ inline constexpr size_t kMostSums = kManyRegisters ? 24 : 12;
 // 2, 4 and 8 rows of the 270M took 7.4, 9.2 and 15.7 ms when these were not read in place, and take
 // 5.6, 6.7 and 13.6 (medians of three in alternation, two cores of Zen 4).
 inline constexpr size_t kInPlaceTileRows = kManyRegisters && kPanelVectors == 1 ? 4 : 1;
-inline constexpr size_t kInPlaceRows = kInPlaceTileRows == 1 ? 1 : 8;
+
+// How many are few. Formats of which files hold little have only what one row needs: their kernels
+// of four rows would be 4 % of the code of the smallest program, and several sessions are within a
+// tenth as fast without.
+constexpr size_t InPlaceRows(Format format) {
+  switch (format) {
+    case Format::kQ4_0:
+    case Format::kQ5_0:
+    case Format::kQ8_0:
+    case Format::kQ8_0Planes:
+    case Format::kQ4_K:
+    case Format::kQ5_K:
+    case Format::kQ6_K:
+      return kInPlaceTileRows == 1 ? 1 : 8;
+    default:
+      return 1;
+  }
+}
 
 template <size_t kRows, size_t kVecs, class V>
 HWY_INLINE void SetZero(V (&sums)[kRows][kVecs]) {

@@ -195,6 +195,11 @@ struct Pieces {
     return std::string_view(text).substr(begin, ends[i] - begin);
   }
   std::int32_t size() const { return static_cast<std::int32_t>(ends.size()); }
+
+  void SortByText(std::vector<std::int32_t>& ids) const {
+    std::sort(ids.begin(), ids.end(),
+              [&](std::int32_t a, std::int32_t b) { return (*this)[a] < (*this)[b]; });
+  }
 };
 
 // sentencepiece 0.2 refuses pieces of 8000 bytes, and its prefix matcher writes the matches at one
@@ -233,19 +238,18 @@ inline Status CheckDistinct(const Pieces& pieces) {
 
 // Checks how many user-defined pieces are prefixes of one another.
 inline Status CheckUserDefined(const Pieces& pieces) {
-  std::vector<std::string_view> sorted;
+  std::vector<std::int32_t> sorted;
   for (std::int32_t id = 0; id < pieces.size(); ++id) {
-    if (pieces.types[static_cast<std::size_t>(id)] == PieceType::kUserDefined) {
-      sorted.push_back(pieces[id]);
-    }
+    if (pieces.types[static_cast<std::size_t>(id)] == PieceType::kUserDefined) sorted.push_back(id);
   }
   if (sorted.size() > kMaxUserDefined) {
     return MakeError(ErrorCode::kCorrupt, "vocabulary: expected at most ", kMaxUserDefined,
                      " user-defined pieces, found ", sorted.size());
   }
-  std::sort(sorted.begin(), sorted.end());
+  pieces.SortByText(sorted);
   std::vector<std::string_view> open;  // the prefixes of the piece at hand, each in the next
-  for (const std::string_view piece : sorted) {
+  for (const std::int32_t id : sorted) {
+    const std::string_view piece = pieces[id];
     while (!open.empty() && !piece.starts_with(open.back())) open.pop_back();
     open.push_back(piece);
     if (open.size() > kMaxNestedPrefixes) {
@@ -373,8 +377,7 @@ inline Result<Pieces> CheckVocabulary(const Vocabulary& vocabulary) {
   if (Status status = CheckNeededPieces(vocabulary, pieces); !status) return status.error();
   if (Status status = CheckUserDefined(pieces); !status) return status.error();
   if (Status status = CheckDistinct(pieces); !status) return status.error();
-  std::sort(pieces.controls.begin(), pieces.controls.end(),
-            [&](std::int32_t a, std::int32_t b) { return pieces[a] < pieces[b]; });
+  pieces.SortByText(pieces.controls);
   for (const std::int32_t id : pieces.controls) {
     const char start = pieces[id].front();
     if (pieces.control_starts.empty() || pieces.control_starts.back() != start) {

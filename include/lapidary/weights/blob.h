@@ -23,6 +23,7 @@
 
 #include "lapidary/base/bytes.h"
 #include "lapidary/base/file.h"
+#include "lapidary/base/overlap.h"
 #include "lapidary/base/result.h"
 #include "lapidary/base/xxhash64.h"
 #include "lapidary/config/config.h"
@@ -350,15 +351,14 @@ inline Status CheckSection(const Section& section, std::size_t header_bytes,
 
 // Checks that no two sections share a byte.
 inline Status CheckOverlaps(std::span<const Section> sections) {
-  std::vector<std::pair<std::uint64_t, std::uint64_t>> places;
-  for (const Section& section : sections) places.emplace_back(section.offset, section.bytes);
-  std::sort(places.begin(), places.end());
-  for (std::size_t i = 1; i < places.size(); ++i) {
-    if (places[i - 1].first + places[i - 1].second > places[i].first) {
-      return CorruptHeader("two sections overlap at offset ", places[i].first);
-    }
+  std::vector<FilePart> parts;
+  for (const Section& section : sections) {
+    parts.push_back({section.offset, section.bytes, parts.size()});
   }
-  return {};
+  const auto overlap = FindOverlap(std::move(parts));
+  if (!overlap) return {};
+  return CorruptHeader("sections ", Printable(sections[overlap->first].name), " and ",
+                       Printable(sections[overlap->second].name), " overlap");
 }
 
 }  // namespace internal

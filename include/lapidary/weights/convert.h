@@ -24,6 +24,7 @@
 #include "lapidary/base/progress.h"
 #include "lapidary/base/result.h"
 #include "lapidary/base/sha256.h"
+#include "lapidary/base/threads.h"
 #include "lapidary/config/config.h"
 #include "lapidary/weights/blob.h"
 #include "lapidary/weights/gguf.h"
@@ -170,8 +171,9 @@ inline Status EncodeSlice(const ImportTensor& tensor, const PackSlice& slice, En
 // them too.
 class FileHasher {
  public:
-  explicit FileHasher(const std::vector<InputFile>& files)
-      : files_(files), thread_([this] { Run(); }) {}
+  explicit FileHasher(const std::vector<InputFile>& files) : files_(files) {
+    if (!StartThread(thread_, [this] { Run(); })) Run();
+  }
   FileHasher(const FileHasher&) = delete;
   FileHasher& operator=(const FileHasher&) = delete;
   ~FileHasher() {
@@ -183,7 +185,7 @@ class FileHasher {
 
   // Waits for the end.
   std::string Hex() {
-    thread_.join();
+    if (thread_.joinable()) thread_.join();
     return hash_.FinishHex();
   }
 
@@ -232,8 +234,7 @@ class SlicePacker {
   Status Allocate() {
     std::size_t largest = 0;
     for (const PackSlice& slice : slices_) largest = std::max(largest, slice.bytes);
-    const unsigned cores = std::clamp(std::thread::hardware_concurrency(), 1u, 16u);
-    for (unsigned i = 0; i < cores; ++i) {
+    while (buffers_.size() < pool_.size()) {
       Result<AlignedBuffer> buffer = AlignedBuffer::Allocate(largest, "a slice of packed weights");
       if (!buffer) return buffer.error();
       buffers_.push_back(*std::move(buffer));
@@ -247,15 +248,12 @@ class SlicePacker {
   Result<std::uint64_t> Step(BlobWriter& writer) {
     const std::size_t count = std::min(buffers_.size(), slices_.size() - next_);
     std::vector<Status> status(count);
-    const auto pack = [&](std::size_t i) {
+    pool_.Run([&](std::size_t i) {
+      if (i >= count) return;
       const PackSlice& slice = slices_[next_ + i];
       status[i] =
           EncodeSlice(source_.import.tensors[slice.tensor], slice, encode_, buffers_[i].data());
-    };
-    std::vector<std::thread> helpers;
-    for (std::size_t i = 1; i < count; ++i) helpers.emplace_back(pack, i);
-    pack(0);
-    for (std::thread& helper : helpers) helper.join();
+    });
     std::uint64_t bytes = 0;
     for (std::size_t i = 0; i < count; ++i) {
       if (!status[i]) return InFile(source_.path, status[i].error());
@@ -274,7 +272,8 @@ class SlicePacker {
   const ConvertSource& source_;
   EncodeRows encode_;
   std::vector<PackSlice> slices_;
-  std::vector<AlignedBuffer> buffers_;
+  ThreadPool pool_{std::min<std::size_t>(DefaultThreads(), 16)};
+  std::vector<AlignedBuffer> buffers_;  // one for each thread
   std::size_t next_ = 0;
 };
 

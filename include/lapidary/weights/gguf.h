@@ -6,7 +6,6 @@
 #ifndef LAPIDARY_WEIGHTS_GGUF_H_
 #define LAPIDARY_WEIGHTS_GGUF_H_
 
-#include <algorithm>
 #include <array>
 #include <bit>
 #include <cmath>
@@ -23,6 +22,7 @@
 #include <vector>
 
 #include "lapidary/base/bytes.h"
+#include "lapidary/base/overlap.h"
 #include "lapidary/base/result.h"
 #include "lapidary/weights/tensor_table.h"
 
@@ -317,14 +317,10 @@ inline Result<std::uint64_t> Gguf::Alignment() const {
 
 namespace internal {
 
-// Where the bytes of a tensor lie, from the beginning of the data on.
-struct GgufPlace {
-  std::uint64_t offset = 0, bytes = 0;
-};
-
-// Entry i of the `count` of the directory: what a tensor is and where, its bytes not yet looked up.
+// Entry i of the `count` of the directory: what a tensor is and where, from the beginning of the
+// data on; its bytes are not yet looked up.
 inline Status ReadGgufTensor(ByteReader& reader, std::uint64_t i, std::uint64_t count,
-                             std::uint64_t alignment, SourceTensor& tensor, GgufPlace& place) {
+                             std::uint64_t alignment, SourceTensor& tensor, FilePart& place) {
   std::uint32_t type = 0;
   bool complete = reader.ReadText<std::uint64_t>(tensor.name) && reader.Read(tensor.dimensions);
   const auto in_tensor = [&](ErrorCode code, const auto&... parts) {
@@ -365,6 +361,7 @@ inline Status ReadGgufTensor(ByteReader& reader, std::uint64_t i, std::uint64_t 
     return in_tensor(ErrorCode::kCorrupt, "the shape ", tensor.ShapeText(), " is too large");
   }
   place.bytes = *bytes;
+  place.owner = static_cast<std::size_t>(i);
   if (place.offset % alignment != 0) {
     return in_tensor(ErrorCode::kCorrupt, "its offset ", place.offset,
                      " is no multiple of the alignment ", alignment);
@@ -375,10 +372,10 @@ inline Status ReadGgufTensor(ByteReader& reader, std::uint64_t i, std::uint64_t 
 // Gives tensors their bytes of the file, whose data begin at `data` (nothing if that is beyond all
 // numbers). Errors: a place outside the file, and two that overlap.
 inline Status PlaceGgufTensors(std::span<const std::uint8_t> file,
-                               std::optional<std::uint64_t> data, std::span<const GgufPlace> places,
+                               std::optional<std::uint64_t> data, std::vector<FilePart> places,
                                std::span<SourceTensor> tensors) {
   for (std::size_t i = 0; i < tensors.size(); ++i) {
-    const auto [offset, bytes] = places[i];
+    const auto [offset, bytes, owner] = places[i];
     const std::optional<std::uint64_t> begin = data ? CheckedAdd(*data, offset) : std::nullopt;
     if (!begin || !RangeFits(*begin, bytes, file.size())) {
       return MakeError(ErrorCode::kCorrupt, "GGUF tensor ", Printable(tensors[i].name), ": its ",
@@ -388,20 +385,10 @@ inline Status PlaceGgufTensors(std::span<const std::uint8_t> file,
     tensors[i].bytes =
         file.subspan(static_cast<std::size_t>(*begin), static_cast<std::size_t>(bytes));
   }
-  std::vector<std::size_t> order(tensors.size());
-  for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
-  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
-    return std::pair(places[a].offset, places[a].bytes) <
-           std::pair(places[b].offset, places[b].bytes);
-  });
-  for (std::size_t i = 1; i < order.size(); ++i) {
-    const auto [offset, bytes] = places[order[i - 1]];
-    if (offset + bytes > places[order[i]].offset) {
-      return MakeError(ErrorCode::kCorrupt, "GGUF tensors ", Printable(tensors[order[i - 1]].name),
-                       " and ", Printable(tensors[order[i]].name), " overlap");
-    }
-  }
-  return {};
+  const auto overlap = FindOverlap(std::move(places));
+  if (!overlap) return {};
+  return MakeError(ErrorCode::kCorrupt, "GGUF tensors ", Printable(tensors[overlap->first].name),
+                   " and ", Printable(tensors[overlap->second].name), " overlap");
 }
 
 }  // namespace internal
@@ -415,7 +402,7 @@ inline Status Gguf::ParseTensors(ByteReader& reader, std::uint64_t count,
     return MakeError(ErrorCode::kCorrupt, "GGUF header says ", count,
                      " tensors, more than the file can hold (cut short?)");
   }
-  std::vector<internal::GgufPlace> places(static_cast<std::size_t>(count));
+  std::vector<internal::FilePart> places(static_cast<std::size_t>(count));
   for (std::uint64_t i = 0; i < count; ++i) {
     SourceTensor tensor;
     Status status = internal::ReadGgufTensor(reader, i, count, *alignment, tensor,
@@ -426,8 +413,8 @@ inline Status Gguf::ParseTensors(ByteReader& reader, std::uint64_t count,
                        ": appears twice");
     }
   }
-  return internal::PlaceGgufTensors(file, CheckedAlignUp(reader.position(), *alignment), places,
-                                    tensors_.all());
+  return internal::PlaceGgufTensors(file, CheckedAlignUp(reader.position(), *alignment),
+                                    std::move(places), tensors_.all());
 }
 
 inline Result<Gguf> Gguf::Parse(std::span<const std::uint8_t> file) {

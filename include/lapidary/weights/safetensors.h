@@ -22,6 +22,7 @@
 #include <vector>
 
 #include "lapidary/base/bytes.h"
+#include "lapidary/base/overlap.h"
 #include "lapidary/base/result.h"
 #include "lapidary/weights/json.h"
 #include "lapidary/weights/quant.h"
@@ -150,19 +151,15 @@ inline Result<Safetensors> Safetensors::Parse(std::span<const std::uint8_t> file
     if (!tensor) return tensor.error();
     result.tensors_.push_back(*tensor);
   }
-  std::vector<const SourceTensor*> order;
+  std::vector<internal::FilePart> parts;
   for (const SourceTensor& tensor : result.tensors_) {
-    if (!tensor.bytes.empty()) order.push_back(&tensor);
+    const auto offset = static_cast<std::uint64_t>(tensor.bytes.data() - file.data());
+    parts.push_back({offset, tensor.bytes.size(), parts.size()});
   }
-  std::sort(order.begin(), order.end(), [](const SourceTensor* a, const SourceTensor* b) {
-    return a->bytes.data() < b->bytes.data();
-  });
-  for (std::size_t i = 1; i < order.size(); ++i) {
-    const SourceTensor& a = *order[i - 1];
-    if (a.bytes.data() + a.bytes.size() > order[i]->bytes.data()) {
-      return MakeError(ErrorCode::kCorrupt, "safetensors entries ", Printable(a.name), " and ",
-                       Printable(order[i]->name), " overlap");
-    }
+  if (const auto overlap = internal::FindOverlap(std::move(parts))) {
+    return MakeError(ErrorCode::kCorrupt, "safetensors entries ",
+                     Printable(result.tensors_[overlap->first].name), " and ",
+                     Printable(result.tensors_[overlap->second].name), " overlap");
   }
   return result;
 }

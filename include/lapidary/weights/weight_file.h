@@ -12,7 +12,6 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -21,6 +20,7 @@
 #include "lapidary/base/file.h"
 #include "lapidary/base/progress.h"
 #include "lapidary/base/result.h"
+#include "lapidary/base/threads.h"
 #include "lapidary/base/xxhash64.h"
 #include "lapidary/config/config.h"
 #include "lapidary/text/vocabulary.h"
@@ -99,7 +99,7 @@ class WeightFile {
   AlignedBuffer packed_;                 // of a GGUF file
   std::span<const std::uint8_t> bytes_;  // of whichever it is; offsets of sections count from here
   BlobHeader header_;
-  std::map<std::string, std::size_t, std::less<>> index_;  // name -> sections()
+  std::map<std::string_view, std::size_t> index_;  // name -> sections(), whose names these are
   std::optional<Vocabulary> vocabulary_;
   std::vector<std::string> warnings_;
 };
@@ -222,23 +222,22 @@ inline Result<WeightFile> WeightFile::LoadGguf(const InputFile& file, const Load
   std::atomic<std::size_t> next = 0;
   std::atomic<std::uint64_t> done = 0;
   std::atomic<bool> stop = false;
-  const auto pack = [&](const ProgressCallback& progress) {
+  const auto report = [&] {
+    if (options.progress && !options.progress({.done = done, .total = total})) stop = true;
+  };
+  // More than a few threads only wait for memory.
+  ThreadPool pool(std::min<std::size_t>(DefaultThreads(), 8));
+  pool.Run([&](std::size_t thread) {
     for (std::size_t i = next++; i < slices.size() && !stop; i = next++) {
       const internal::PackSlice& slice = slices[i];
       internal::PackTensor(import->tensors[slice.tensor], slice.first, slice.count,
                            memory + (*sections)[slice.tensor].offset + slice.offset, slice.plane);
       file.Release(slice.source);
       done += slice.bytes;
-      if (progress && !progress({.done = done, .total = total})) stop = true;
+      if (thread == 0) report();
     }
-  };
-  // More than a few threads only wait for memory.
-  const unsigned cores = std::clamp(std::thread::hardware_concurrency(), 1u, 8u);
-  std::vector<std::thread> helpers;
-  for (unsigned i = 1; i < cores; ++i) helpers.emplace_back(pack, ProgressCallback());
-  pack(options.progress);
-  for (std::thread& helper : helpers) helper.join();
-  if (!stop && options.progress && !options.progress({.done = total, .total = total})) stop = true;
+  });
+  if (!stop) report();
   if (stop) return MakeError(ErrorCode::kCancelled, "loading was cancelled");
 
   weights.bytes_ = {memory, weights.packed_.size()};
