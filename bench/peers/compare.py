@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Times Lapidary and llama.cpp on the same GGUF files, in alternation, and compares their accuracy.
 
-    bench/peers/compare.py FILE.gguf... [--rounds 5] [--reference DIR] [--openvino DIR] [--json OUT]
+    bench/peers/compare.py FILE.gguf... [--rounds 5] [--reference DIR] [--openvino int8|int4] [--json OUT]
 
 llama-cpp-python is built from its source package for this CPU, in a virtual environment under
 build/peers (some ten minutes the first time). Each round runs llama.cpp, then Lapidary in each
@@ -10,8 +10,8 @@ over the rounds and ratios to llama.cpp. Nothing else should run on the machine 
 
 --reference DIR holds NAME.f32, float32 logits of tests/golden/texts/NAME.ids as tests/golden/make_real.py
 writes them (--logits DIR): then mean KL(reference || engine) and top-1 agreement are printed for the
-first FILE. --openvino DIR is a model folder exported by `optimum-cli export openvino`; OpenVINO GenAI
-is installed from its binary package and times that folder in the same rounds.
+first FILE. --openvino installs OpenVINO GenAI from its binary package, exports each FILE for it with weights
+of so many bits (openvino_export.py), and times that in the same rounds.
 
 Needs python3 with venv, a C++ compiler (clang where the CPU has AMX) and CMake;
 build/release/examples/lapidary must be built.
@@ -33,7 +33,10 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 LLAMA_CPP_PYTHON = "0.3.36"
 NATIVE_FLAGS = "-DGGML_NATIVE=ON -DLLAMA_BUILD_TESTS=OFF"
-OPENVINO_GENAI = "openvino-genai"
+# Versions that fit together: optimum-intel refuses to export Gemma 3 from transformers 5.
+OPENVINO_GENAI = "2026.4.1.0"
+OPENVINO_PACKAGES = [f"openvino-genai=={OPENVINO_GENAI}", "optimum-intel[openvino]==2.2.0",
+                     "transformers==4.57.6", "accelerate", "gguf", "sentencepiece", "protobuf"]
 PRECISIONS = ["fast", "exact"]
 
 
@@ -70,6 +73,18 @@ def install_llama_cpp(pip):
         check=True, env={**os.environ, **compilers(), "CMAKE_ARGS": NATIVE_FLAGS})
 
 
+def install_openvino(pip):
+    subprocess.run([*pip, *OPENVINO_PACKAGES], check=True)
+
+
+def openvino_folder(args, gguf, python):
+    folder = args.build / f"{gguf.stem}_openvino_{args.openvino}"
+    if not folder.exists():
+        print(f"== Exporting {gguf.name} to {folder}", file=sys.stderr)
+        output_of([python, HERE / "openvino_export.py", gguf, folder, "--weights", args.openvino])
+    return folder
+
+
 def output_of(command):
     result = subprocess.run([str(part) for part in command], check=True, stdout=subprocess.PIPE)
     return result.stdout.decode()
@@ -88,7 +103,8 @@ def engines_for(args, gguf, llama_python, openvino_python):
     engines = {"llama.cpp": [llama_python, HERE / "llama_cpp_worker.py", gguf,
                              "--threads", args.threads, *sizes]}
     if openvino_python:
-        engines["OpenVINO GenAI"] = [openvino_python, HERE / "openvino_worker.py", args.openvino,
+        engines["OpenVINO GenAI"] = [openvino_python, HERE / "openvino_worker.py",
+                                     openvino_folder(args, gguf, openvino_python),
                                      "--threads", args.threads, *sizes]
     blob = blob_of(args.lapidary, gguf, args.build)
     for precision in PRECISIONS:
@@ -162,7 +178,7 @@ def main():
     parser.add_argument("--prefill", type=int, default=512)
     parser.add_argument("--decode", type=int, default=128)
     parser.add_argument("--reference", type=pathlib.Path)
-    parser.add_argument("--openvino", type=pathlib.Path, metavar="DIR")
+    parser.add_argument("--openvino", choices=["int8", "int4"])
     parser.add_argument("--lapidary", type=pathlib.Path, default=ROOT / "build/release/examples/lapidary")
     parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build/peers",
                         help="virtual environments and blobs go here")
@@ -174,8 +190,8 @@ def main():
                                install_llama_cpp)
     openvino_python = None
     if args.openvino:
-        openvino_python = environment(args.build / "openvino", OPENVINO_GENAI,
-                                      lambda pip: subprocess.run([*pip, OPENVINO_GENAI], check=True))
+        openvino_python = environment(args.build / "openvino", f"openvino-genai {OPENVINO_GENAI}",
+                                      install_openvino)
 
     report = {"date": datetime.date.today().isoformat(), "cpu": cpu_name(), "threads": args.threads,
               "prefill": args.prefill, "decode": args.decode, "llama_cpp_python": LLAMA_CPP_PYTHON,

@@ -3,7 +3,7 @@
 
     openvino_worker.py FOLDER --threads N --prefill N --decode N --runs N     prints speeds as JSON
 
-FOLDER is a model exported by `optimum-cli export openvino`. Runs in the virtual environment that compare.py makes.
+FOLDER is what openvino_export.py makes. Runs in the virtual environment that compare.py makes.
 """
 
 import argparse
