@@ -168,7 +168,7 @@ inline Status EncodeSlice(const ImportTensor& tensor, const PackSlice& slice, En
 }
 
 // Computes the SHA-256 of files, one behind the other, on a thread of its own while others read
-// them too.
+// them too; at once if the system refuses a thread.
 class FileHasher {
  public:
   explicit FileHasher(const std::vector<InputFile>& files) : files_(files) {
