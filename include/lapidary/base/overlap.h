@@ -21,8 +21,9 @@ struct FilePart {
 // The owners of two parts that share a byte, the one that begins first in front.
 inline std::optional<std::pair<std::size_t, std::size_t>> FindOverlap(std::vector<FilePart> parts) {
   std::erase_if(parts, [](const FilePart& part) { return part.bytes == 0; });
-  std::sort(parts.begin(), parts.end(),
-            [](const FilePart& a, const FilePart& b) { return a.offset < b.offset; });
+  std::sort(parts.begin(), parts.end(), [](const FilePart& a, const FilePart& b) {
+    return std::pair(a.offset, a.owner) < std::pair(b.offset, b.owner);
+  });
   for (std::size_t i = 1; i < parts.size(); ++i) {
     const FilePart& before = parts[i - 1];
     if (before.offset + before.bytes > parts[i].offset) return {{before.owner, parts[i].owner}};
