@@ -207,6 +207,8 @@ def main():
             if "decode_gb_s" in m:
                 line += f"   {m['decode_gb_s']:.1f} of {m['read_gb_s_limit']:.1f} GB/s"
             print(line, flush=True)
+    if args.openvino:
+        report["openvino"] = {"version": OPENVINO_GENAI, "weights": args.openvino}
     if args.reference:
         print(f"== accuracy, {args.files[0].name}", file=sys.stderr)
         report["accuracy"] = compare_accuracy(args, args.files[0], llama_python)

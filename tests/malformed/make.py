@@ -267,7 +267,7 @@ def blob_sections(corpus):
     section("offset_behind", r"do not lie inside the file", offset=1 << 30)
     section("offset_wraps", r"do not lie inside the file", offset=MAX64 - 4095)
     section("bytes_wrap", r"do not lie inside the file", bytes=MAX64)
-    section("overlap", r"sections .* and .* overlap", offset=4096)
+    section("overlap", r"sections final_norm and layers\.0\.q overlap", offset=4096)
     section("rows", r"its 4096 bytes do not match its shape \[33, 32\]", rows=33)
     section("rows_max", r"do not match its shape", rows=MAX64)
     section("product_wraps", r"do not match its shape", rows=1 << 40, cols=1 << 40)

@@ -104,9 +104,10 @@ class ThreadPool {
   std::size_t size() const { return size_; }
 
   // Calls f(thread) once on every thread of the team, thread = 0 .. size() - 1 with 0 the caller,
-  // and returns when all have returned. f must not throw. One Run at a time.
+  // and returns when all have returned. One Run at a time. If f throws, the program ends, on
+  // whichever thread: the others wait for each other inside it.
   template <class F>
-  void Run(F&& f) {
+  void Run(F&& f) noexcept {
     using Function = std::remove_reference_t<F>;
     context_ = const_cast<void*>(static_cast<const void*>(&f));
     job_ = [](void* context, std::size_t thread) { (*static_cast<Function*>(context))(thread); };

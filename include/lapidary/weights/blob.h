@@ -352,10 +352,8 @@ inline Status CheckSection(const Section& section, std::size_t header_bytes,
 // Checks that no two sections share a byte.
 inline Status CheckOverlaps(std::span<const Section> sections) {
   std::vector<FilePart> parts;
-  for (const Section& section : sections) {
-    parts.push_back({section.offset, section.bytes, parts.size()});
-  }
-  const auto overlap = FindOverlap(std::move(parts));
+  for (const Section& section : sections) parts.push_back({section.offset, section.bytes});
+  const auto overlap = FindOverlap(parts);
   if (!overlap) return {};
   return CorruptHeader("sections ", Printable(sections[overlap->first].name), " and ",
                        Printable(sections[overlap->second].name), " overlap");

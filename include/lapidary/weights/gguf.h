@@ -361,7 +361,6 @@ inline Status ReadGgufTensor(ByteReader& reader, std::uint64_t i, std::uint64_t 
     return in_tensor(ErrorCode::kCorrupt, "the shape ", tensor.ShapeText(), " is too large");
   }
   place.bytes = *bytes;
-  place.owner = static_cast<std::size_t>(i);
   if (place.offset % alignment != 0) {
     return in_tensor(ErrorCode::kCorrupt, "its offset ", place.offset,
                      " is no multiple of the alignment ", alignment);
@@ -372,10 +371,10 @@ inline Status ReadGgufTensor(ByteReader& reader, std::uint64_t i, std::uint64_t 
 // Gives tensors their bytes of the file, whose data begin at `data` (nothing if that is beyond all
 // numbers). Errors: a place outside the file, and two that overlap.
 inline Status PlaceGgufTensors(std::span<const std::uint8_t> file,
-                               std::optional<std::uint64_t> data, std::vector<FilePart> places,
+                               std::optional<std::uint64_t> data, std::span<const FilePart> places,
                                std::span<SourceTensor> tensors) {
   for (std::size_t i = 0; i < tensors.size(); ++i) {
-    const auto [offset, bytes, owner] = places[i];
+    const auto [offset, bytes] = places[i];
     const std::optional<std::uint64_t> begin = data ? CheckedAdd(*data, offset) : std::nullopt;
     if (!begin || !RangeFits(*begin, bytes, file.size())) {
       return MakeError(ErrorCode::kCorrupt, "GGUF tensor ", Printable(tensors[i].name), ": its ",
@@ -385,7 +384,7 @@ inline Status PlaceGgufTensors(std::span<const std::uint8_t> file,
     tensors[i].bytes =
         file.subspan(static_cast<std::size_t>(*begin), static_cast<std::size_t>(bytes));
   }
-  const auto overlap = FindOverlap(std::move(places));
+  const auto overlap = FindOverlap(places);
   if (!overlap) return {};
   return MakeError(ErrorCode::kCorrupt, "GGUF tensors ", Printable(tensors[overlap->first].name),
                    " and ", Printable(tensors[overlap->second].name), " overlap");
@@ -413,8 +412,8 @@ inline Status Gguf::ParseTensors(ByteReader& reader, std::uint64_t count,
                        ": appears twice");
     }
   }
-  return internal::PlaceGgufTensors(file, CheckedAlignUp(reader.position(), *alignment),
-                                    std::move(places), tensors_.all());
+  return internal::PlaceGgufTensors(file, CheckedAlignUp(reader.position(), *alignment), places,
+                                    tensors_.all());
 }
 
 inline Result<Gguf> Gguf::Parse(std::span<const std::uint8_t> file) {

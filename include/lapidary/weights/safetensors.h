@@ -154,9 +154,9 @@ inline Result<Safetensors> Safetensors::Parse(std::span<const std::uint8_t> file
   std::vector<internal::FilePart> parts;
   for (const SourceTensor& tensor : result.tensors_) {
     const auto offset = static_cast<std::uint64_t>(tensor.bytes.data() - file.data());
-    parts.push_back({offset, tensor.bytes.size(), parts.size()});
+    parts.push_back({offset, tensor.bytes.size()});
   }
-  if (const auto overlap = internal::FindOverlap(std::move(parts))) {
+  if (const auto overlap = internal::FindOverlap(parts)) {
     return MakeError(ErrorCode::kCorrupt, "safetensors entries ",
                      Printable(result.tensors_[overlap->first].name), " and ",
                      Printable(result.tensors_[overlap->second].name), " overlap");
