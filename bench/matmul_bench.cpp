@@ -125,17 +125,21 @@ void Prefill(benchmark::State& state, Format format, Precision precision, Shape 
          static_cast<double>(w.bytes()), LimitOf(format, precision));
 }
 
-// One row, with weights from memory: as many copies of the matrix as make 128 MB are read in turn,
-// or the first 128 MB of a larger one.
+// A step of `rows` sessions, with weights from memory: as many copies of the matrix as make 128 MB
+// are read in turn, or the first 128 MB of a larger one.
 template <class Cols>
-void DecodeWith(benchmark::State& state, Format format, Shape shape, Cols cols) {
+void DecodeWith(benchmark::State& state, std::size_t rows, Format format, Shape shape, Cols cols) {
   constexpr std::size_t kBytes = std::size_t{128} << 20;
   PackedMatrix w = {.format = format, .rows = shape.rows, .cols = shape.cols, .data = nullptr};
   w.rows = std::min(w.rows, kBytes / w.panel_bytes() * kPanelRows);
   const std::size_t copies = std::max<std::size_t>(1, kBytes / w.bytes());
   const AlignedBuffer weights = MakeWeights(copies * w.bytes());
-  const Input input(1, shape.cols, format, Precision::kExact);
-  HWY_ALIGN float c[target::kPairGroup * target::kPairOutputs];
+  const Input input(rows, shape.cols, format, Precision::kExact);
+  const AlignedBuffer out =
+      AlignedBuffer::Allocate(target::kPairGroup * rows * target::kPairOutputs * sizeof(float),
+                              "output")
+          .value();
+  auto* c = reinterpret_cast<float*>(const_cast<std::uint8_t*>(out.data()));
   const AlignedBuffer scratch =
       AlignedBuffer::Allocate(sizeof(target::MatMulScratch), "scratch").value();
   auto& room = *reinterpret_cast<target::MatMulScratch*>(const_cast<std::uint8_t*>(scratch.data()));
@@ -143,7 +147,7 @@ void DecodeWith(benchmark::State& state, Format format, Shape shape, Cols cols) 
   for (auto _ : state) {
     w.data = weights.data() + copy++ % copies * w.bytes();
     if constexpr (std::is_same_v<Cols, std::size_t>) {
-      MultiplyAll(w, input, 1, Precision::kExact, room, c);
+      MultiplyAll(w, input, rows, Precision::kExact, room, c);
     } else {
       for (std::size_t pair = 0; pair < target::CountPairs(w); ++pair) {
         target::matmul::QuantRows<Format::kQ4_0, 1>(target::PairOf(w, pair), cols, input.x, 0, c);
@@ -151,12 +155,12 @@ void DecodeWith(benchmark::State& state, Format format, Shape shape, Cols cols) 
       }
     }
   }
-  Report(state, 2.0 * static_cast<double>(w.rows * w.cols), static_cast<double>(w.bytes()),
-         Limit::kRead);
+  Report(state, 2.0 * static_cast<double>(rows * w.rows * w.cols), static_cast<double>(w.bytes()),
+         rows == 1 ? Limit::kRead : LimitOf(format, Precision::kExact));
 }
 
-void Decode(benchmark::State& state, Format format, Shape shape) {
-  DecodeWith(state, format, shape, shape.cols);
+void Decode(benchmark::State& state, std::size_t rows, Format format, Shape shape) {
+  DecodeWith(state, rows, format, shape, shape.cols);
 }
 
 // The bounds of the head's coarse pass for kRows rows, with weights from memory.
@@ -198,7 +202,7 @@ void Bounds(benchmark::State& state, Shape head) {
 
 void DecodeFixed(benchmark::State& state) {
   const Config config = Gemma3_1B::kConfig;
-  DecodeWith(state, Format::kQ4_0, ShapesOf(config)[2],
+  DecodeWith(state, 1, Format::kQ4_0, ShapesOf(config)[2],
              std::integral_constant<std::size_t, Gemma3_1B::kConfig.width>());
 }
 
@@ -218,8 +222,13 @@ void RegisterMatMul() {
           RegisterBenchmark((name + tail).c_str(), Prefill, spec->format, precision, shape)
               ->Unit(benchmark::kMicrosecond);
         }
-        RegisterBenchmark(("decode/" + tail).c_str(), Decode, spec->format, shape)
+        RegisterBenchmark(("decode/" + tail).c_str(), Decode, 1, spec->format, shape)
             ->Unit(benchmark::kMicrosecond);
+        for (const std::size_t rows : {4, 8, 16}) {
+          RegisterBenchmark(StrCat("decode", rows, "/", tail).c_str(), Decode, rows, spec->format,
+                            shape)
+              ->Unit(benchmark::kMicrosecond);
+        }
       }
     }
     const Shape head = ShapesOf(model.config).back();

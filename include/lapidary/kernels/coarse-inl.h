@@ -46,25 +46,25 @@ inline constexpr size_t kCoarseTileRows = 4;
 
 // Activations [rows, cols] for CoarsePair. All rows are x.groups() groups apart.
 struct CoarseActivations {
-  Activations x;     // in the form kFormBytes
-  int32_t* starts;   // [rows, groups]: what the sum of high * x begins with
+  Activations x;     // in the form kFormBytes; of the factors, see StoreCoarse
   float* variances;  // [rows, groups]: of the error of a group whose scale is 1
 };
 
 // Bytes that BindCoarse takes from a buffer.
 constexpr size_t CoarseActivationBytes(size_t rows, size_t cols) {
-  return ActivationBytes(rows, cols) + 2 * 4 * rows * (PadActivations(cols) / kActivationGroup);
+  return ActivationBytes(rows, cols) +
+         sizeof(float) * rows * (PadActivations(cols) / kActivationGroup);
 }
 
 inline CoarseActivations BindCoarseActivations(uint8_t* buffer, size_t rows, size_t cols) {
   CoarseActivations coarse;
   coarse.x = BindActivations(buffer, rows, cols);
-  coarse.starts = reinterpret_cast<int32_t*>(buffer + ActivationBytes(rows, cols));
-  coarse.variances = reinterpret_cast<float*>(coarse.starts + rows * coarse.x.groups());
+  coarse.variances = reinterpret_cast<float*>(buffer + ActivationBytes(rows, cols));
   return coarse;
 }
 
-// Writes row `row` of `to` from x, [cols].
+// Writes row `row` of `to` from x, [cols]. The factors of a group become what CoarsePair needs of
+// them: `scale` that of products with the high bits, `sum` what their sums begin with.
 inline void StoreCoarse(const float* HWY_RESTRICT x, const CoarseActivations& to, size_t row) {
   StoreActivations(x, 0, to.x.cols, kFormBytes, Precision::kFast, to.x, row);
   const size_t groups = to.x.groups();
@@ -72,8 +72,7 @@ inline void StoreCoarse(const float* HWY_RESTRICT x, const CoarseActivations& to
     GroupFactors& factors = GroupAt<kFormBytes>(to.x, row, g * kActivationGroup)->factors;
     // weight = 16 scale (high + 7.5 / 16 - 8). Rounding to an integer moves a product by less than
     // a hundredth of its deviation.
-    to.starts[row * groups + g] =
-        static_cast<int32_t>(std::lrint(-7.53125f * static_cast<float>(factors.sum)));
+    factors.sum = static_cast<int32_t>(std::lrint(-7.53125f * static_cast<float>(factors.sum)));
     float squares = 0;
     const size_t begin = g * kActivationGroup;
     for (size_t i = begin; i < std::min(begin + kActivationGroup, to.x.cols); ++i) {
@@ -129,13 +128,13 @@ HWY_INLINE void CoarsePanels(const PanelPair& panels, size_t first, const Coarse
     }
     HWY_UNROLL(2) for (size_t g = 0; g < kGroups; ++g) {
       const size_t slab = kSpec.slabs_offset() + g * kSpec.slab_bytes();
-      VI32 sum[kRows][kVectors];
-      HWY_UNROLL(4) for (size_t r = 0; r < kRows; ++r) {
-        const VI32 start = hn::Set(DI32(), x.starts[(row + r) * groups + group + g]);
-        HWY_UNROLL(8) for (size_t v = 0; v < kVectors; ++v) sum[r][v] = start;
-      }
       const ByteGroup* HWY_RESTRICT x_group =
           GroupAt<kFormBytes>(x.x, row, (group + g) * kActivationGroup);
+      VI32 sum[kRows][kVectors];
+      HWY_UNROLL(4) for (size_t r = 0; r < kRows; ++r) {
+        const VI32 start = hn::Set(DI32(), x_group[r * x.x.group_stride].factors.sum);
+        HWY_UNROLL(8) for (size_t v = 0; v < kVectors; ++v) sum[r][v] = start;
+      }
       matmul::DotGroup<kTraits>(
           matmul::PanelWeights<Format::kQ4_0>{{}, {units[0] + slab, units[1] + slab}, {}, g, 0},
           x_group, x.x.group_stride, 0, sum);

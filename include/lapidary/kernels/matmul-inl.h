@@ -87,15 +87,15 @@ HWY_NOINLINE void QuantRows(const PanelPair& panels, Cols cols, const Activation
   const uint8_t* lows[2] = {panels.lows[0], panels.lows[1]};
   const auto* HWY_RESTRICT x_group = GroupAt<kTraits.form>(x, row, 0);
   for (size_t k = 0; k < cols; k += kSpec.unit_inputs()) {
-    PrefetchRow<kFormat, kSpec.slabs_offset()>(units[0] + panels.units_ahead[0]);
-    PrefetchRow<kFormat, kSpec.slabs_offset()>(units[1] + panels.units_ahead[1]);
+    PrefetchWeights<kFormat, kRows, kSpec.slabs_offset()>(units[0] + panels.units_ahead[0]);
+    PrefetchWeights<kFormat, kRows, kSpec.slabs_offset()>(units[1] + panels.units_ahead[1]);
     for (size_t s = 0; s < kSpec.unit_inputs() / kSlabInputs; ++s) {
       const size_t slab = kSpec.slabs_offset() + s * kSpec.slab_bytes();
       const uint8_t* const slabs[2] = {units[0] + slab, units[1] + slab};
-      PrefetchRow<kFormat, kSpec.slab_bytes()>(slabs[0] + panels.units_ahead[0]);
-      PrefetchRow<kFormat, kSpec.slab_bytes()>(slabs[1] + panels.units_ahead[1]);
-      PrefetchRow<kFormat, kSpec.low_slab_bytes()>(lows[0] + panels.lows_ahead[0]);
-      PrefetchRow<kFormat, kSpec.low_slab_bytes()>(lows[1] + panels.lows_ahead[1]);
+      PrefetchWeights<kFormat, kRows, kSpec.slab_bytes()>(slabs[0] + panels.units_ahead[0]);
+      PrefetchWeights<kFormat, kRows, kSpec.slab_bytes()>(slabs[1] + panels.units_ahead[1]);
+      PrefetchWeights<kFormat, kRows, kSpec.low_slab_bytes()>(lows[0] + panels.lows_ahead[0]);
+      PrefetchWeights<kFormat, kRows, kSpec.low_slab_bytes()>(lows[1] + panels.lows_ahead[1]);
       HWY_UNROLL(2) for (size_t g = 0; g < kGroupsPerSlab; ++g) {
         const PanelWeights<kFormat> weights = {{units[0], units[1]},
                                                {slabs[0], slabs[1]},
@@ -175,8 +175,6 @@ HWY_NOINLINE void FloatRow(const uint8_t* const (&panels)[2], size_t cols,
     VF sums[kTerms][kVectors];
     SetZero(sums);
     for (size_t k = k0; k < std::min(k0 + kFloatBlockInputs, cols); k += 2) {
-      PrefetchRow<kFormat, kUnitBytes>(units[0] + kPrefetchBytes);
-      PrefetchRow<kFormat, kUnitBytes>(units[1] + kPrefetchBytes);
       HWY_UNROLL(2) for (size_t t = 0; t < kTerms; ++t) {
         const auto pair = BroadcastPair(x[t] + k);
         HWY_UNROLL(8) for (size_t v = 0; v < kVectors; ++v) {
@@ -293,25 +291,30 @@ HWY_NOINLINE void MatMulAlike(std::span<const PanelPair> group, const Activation
         const float* const terms[] = {x.f32 + at};
         multiply(terms);
       }
-    } else if (rows <= InPlaceRows(kFormat) && precision == Precision::kExact) {
-      for (const PanelPair& panels : group) {
-        constexpr size_t kMost = std::min(InPlaceRows(kFormat), kInPlaceTileRows);
-        ForRowTiles<kMost, 1>(rows, [&](auto tile_rows, size_t r) HWY_ATTR {
-          QuantRows<kFormat, tile_rows()>(panels, panels.cols, x, row0 + r, c + r * kPairOutputs);
-        });
-        c += rows * kPairOutputs;
-      }
     } else {
-      constexpr size_t kMany = InPlaceRows(kFormat) + 1;
+      constexpr size_t kFew = InPlaceRows(kFormat);
+      constexpr GroupTraits kTraits = TraitsOf(kSpec, Precision::kExact, kFew + 1);
+      bool amx_tiles = false;
+      if constexpr (kAmx && amx::SuitsTiles(kTraits)) {
+        amx_tiles = precision == Precision::kExact && rows >= amx::kTileRows && HasAmx();
+      }
+      if (precision == Precision::kExact && rows <= kFew && !amx_tiles) {
+        for (const PanelPair& panels : group) {
+          ForRowTiles<std::min(kFew, kInPlaceTileRows), 1>(rows, [&](auto tile_rows,
+                                                                     size_t r) HWY_ATTR {
+            QuantRows<kFormat, tile_rows()>(panels, panels.cols, x, row0 + r, c + r * kPairOutputs);
+          });
+          c += rows * kPairOutputs;
+        }
+        return;
+      }
       QuantKernels kernels = {&UnpackPanel<kFormat, false>,
-                              &QuantColumn<TraitsOf(kSpec, Precision::kFast, kMany)>, kSpec.zero};
-      if (precision == Precision::kExact) {
-        constexpr GroupTraits kTraits = TraitsOf(kSpec, Precision::kExact, kMany);
-        kernels.multiply = &QuantColumn<kTraits>;
-        if constexpr (kAmx && amx::SuitsTiles(kTraits)) {
-          if (rows >= amx::kTileRows && HasAmx()) {
-            kernels = {&UnpackPanel<kFormat, true>, &amx::QuantColumn<kTraits>, kSpec.zero};
-          }
+                              &QuantColumn<TraitsOf(kSpec, Precision::kFast, kFew + 1)>,
+                              kSpec.zero};
+      if (precision == Precision::kExact) kernels.multiply = &QuantColumn<kTraits>;
+      if constexpr (kAmx && amx::SuitsTiles(kTraits)) {
+        if (amx_tiles) {
+          kernels = {&UnpackPanel<kFormat, true>, &amx::QuantColumn<kTraits>, kSpec.zero};
         }
       }
       QuantGroup(kernels, group, x, row0, rows, scratch, c);

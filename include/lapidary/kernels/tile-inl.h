@@ -33,14 +33,13 @@ inline constexpr size_t kFloatTileRows = kManyRegisters ? 12 : 5;
 inline constexpr size_t kMostSums = kManyRegisters ? 24 : 12;
 
 // Few rows are multiplied with weights in place, as many at a time as the registers hold sums for:
-// to unpack again for every tile costs less than to store what was unpacked and read it. Steps of
-// 2, 4 and 8 rows of the 270M took 7.4, 9.2 and 15.7 ms when these were not read in place, and take
-// 5.6, 6.7 and 13.6 (medians of three in alternation, two cores of Zen 4).
+// to unpack again for every tile costs less than to store what was unpacked and read it.
 inline constexpr size_t kInPlaceTileRows = kManyRegisters && kPanelVectors == 1 ? 4 : 1;
 
-// How many are few. Formats of which files hold little have only what one row needs: their kernels
-// of four rows would be 4 % of the code of the smallest program, and without, two and four sessions
-// were 7 to 10 % slower, eight no slower (measured with Q4_0 of the 1B, Zen 5).
+// How many are few: 16 rows take 0.6 (Q8_0) to 0.8 (Q4_0) of the time that they take with unpacked
+// weights, 64 rows 0.84 to 0.98, some hundred the same (one core of Zen 5). Formats of which files
+// hold little have only what one row needs: their kernels of four rows would be 4 % of the code of
+// the smallest program.
 constexpr size_t InPlaceRows(Format format) {
   switch (format) {
     case Format::kQ4_0:
@@ -50,7 +49,7 @@ constexpr size_t InPlaceRows(Format format) {
     case Format::kQ4_K:
     case Format::kQ5_K:
     case Format::kQ6_K:
-      return kInPlaceTileRows == 1 ? 1 : 8;
+      return kInPlaceTileRows == 1 ? 1 : 64;
     default:
       return 1;
   }
@@ -75,15 +74,15 @@ HWY_INLINE void ForRowTiles(size_t rows, const Tile& tile) {
   (cut(std::integral_constant<size_t, kSizes>()), ...);
 }
 
-// Of one row, weights are asked for so many bytes before they are needed. Where unpacking takes
-// dozens of instructions, the processor by itself looks too short a way ahead: one core of Zen 4
-// reads Q5_0, Q4_K and Q6_K at 20 to 24 GB/s without, at 28 to 34 with a lead of 256 bytes into the
-// first level, at 19 to 25 with 512 or more. Of the plain formats it sees enough: Q8_0 and F32 are
-// read at 35 and 40 without, at 28 and 34 with.
-inline constexpr ptrdiff_t kPrefetchBytes = 256;
-constexpr bool WantsPrefetch(const QuantSpec& spec) {
-  if (spec.is_float()) return spec.bits == 16;
-  return spec.low_bits != 0 || spec.is_two_level() || (spec.bits != 4 && spec.bits != 8);
+// Weights are asked for so many bytes before they are needed, into the first-level cache: the
+// processor's own prefetching stops at the end of a page of 4 KB, and the next page is found late
+// where unpacking or several rows take dozens of instructions. One core of Zen 5 reads K-quants
+// (down of the 4B, one row) in 0.45 (Q3_K) to 0.82 (Q6_K) of the time that it takes with a lead of
+// 256 bytes, Q4_0 and Q5_0 in 0.9; leads of 1, 2, 8 and 20 KB are worse. Steps of 4 and 8 rows take
+// 0.5 to 0.75 of the time. Of one row of plain bytes or floats the processor sees enough by itself.
+inline constexpr ptrdiff_t kPrefetchBytes = 4096;
+constexpr bool WantsPrefetch(const QuantSpec& spec, size_t rows) {
+  return rows > 1 || (!spec.is_float() && spec.bits < 8);
 }
 
 // Of several rows, the pair that comes next is wanted after the tiles of this one.
@@ -95,10 +94,10 @@ HWY_INLINE void PrefetchBytes(const uint8_t* p) {
   HWY_UNROLL(16) for (size_t i = 0; i < kBytes; i += 64) Prefetch<kLevel>(p + i);
 }
 
-// Asks for kBytes bytes of a row of weights, if that helps.
-template <Format kFormat, size_t kBytes>
-HWY_INLINE void PrefetchRow(const uint8_t* p) {
-  if constexpr (WantsPrefetch(SpecOf(kFormat))) PrefetchBytes<kBytes, 1>(p);
+// Asks for kBytes bytes of weights that are multiplied with kRows rows, if that helps.
+template <Format kFormat, size_t kRows, size_t kBytes>
+HWY_INLINE void PrefetchWeights(const uint8_t* p) {
+  if constexpr (WantsPrefetch(SpecOf(kFormat), kRows)) PrefetchBytes<kBytes, 1>(p);
 }
 
 // A panel of a matrix.
