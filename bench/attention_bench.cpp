@@ -1,4 +1,4 @@
-// Attention over a page of 256 keys, one core.
+// Attention over a page of keys, one core.
 #include <benchmark/benchmark.h>
 
 #include <cmath>

@@ -193,7 +193,7 @@ constexpr double kTolerance = kHasBF16Dot ? 4e-3 : 1e-5;
 template <size_t kHeadDim>
 void CheckAttention(KvFormat format) {
   std::mt19937 random(2);
-  const size_t pages = 3, positions = pages * kPageKeys;
+  const size_t pages = 6, positions = pages * kPageKeys;
   Cache<kHeadDim> cache(pages, format);
   for (size_t i = 0; i < positions; ++i) {
     const auto key = UniformVector(random, kHeadDim);
@@ -254,12 +254,12 @@ TEST_CASE(
     "a row that sees nothing of a page adds nothing, a row that sees nothing at all gives zeros") {
   constexpr size_t kHeadDim = 64;
   std::mt19937 random(3);
-  Cache<kHeadDim> cache(2);
-  for (size_t i = 0; i < 2 * kPageKeys; ++i) {
+  Cache<kHeadDim> cache(4);
+  for (size_t i = 0; i < 4 * kPageKeys; ++i) {
     const auto key = UniformVector(random, kHeadDim);
     cache.Set(i, key, UniformVector(random, kHeadDim));
   }
-  // Rows 0 and 2 see keys behind both pages only.
+  // Rows 0 and 2 see keys behind all pages only.
   const std::vector<VisibleKeys> visible = {{512, 600}, {10, 20}, {700, 700}, {256, 300}};
   std::vector<std::vector<float>> rows;
   for (size_t r = 0; r < visible.size(); ++r) rows.push_back(UniformVector(random, kHeadDim));
@@ -326,9 +326,9 @@ TEST_CASE("keys that are not visible count for nothing, whatever stands there") 
 
 TEST_CASE("at position 512 a window of 512 gives key 0 nothing and key 1 a 512th") {
   constexpr size_t kHeadDim = 64;
-  Cache<kHeadDim> cache(3);
+  Cache<kHeadDim> cache(6);
   // One-hot values: which key an output comes from. The keys do not matter for a query of zeros.
-  for (size_t i = 0; i < 3 * kPageKeys; ++i) {
+  for (size_t i = 0; i < 6 * kPageKeys; ++i) {
     std::vector<float> value(kHeadDim, 0.0f);
     value[i < 2 ? i : i == 512 ? 2 : i < 512 ? 3 : 4] = 1;
     cache.Set(i, std::vector<float>(kHeadDim, static_cast<float>(i)), value);
@@ -346,15 +346,15 @@ TEST_CASE("at position 512 a window of 512 gives key 0 nothing and key 1 a 512th
 TEST_CASE(
     "there is no soft cap: scores far apart stay far apart, scores of hundreds do not overflow") {
   constexpr size_t kHeadDim = 64;
-  Cache<kHeadDim> cache(2);
+  Cache<kHeadDim> cache(4);
   std::vector<float> key(kHeadDim, 0.0f), value(kHeadDim, 0.0f);
-  for (size_t i = 0; i < 2 * kPageKeys; ++i) cache.Set(i, key, value);
+  for (size_t i = 0; i < 4 * kPageKeys; ++i) cache.Set(i, key, value);
   key[0] = 40;
   value[0] = 1;
   cache.Set(5, key, value);  // score 40
   key[0] = 38;
   value[0] = 2;
-  cache.Set(300, key, value);  // score 38, on the other page
+  cache.Set(300, key, value);  // score 38, on another page
   std::vector<float> query(kHeadDim, 0.0f);
   query[0] = 1;
   const std::vector<VisibleKeys> visible = {{0, 511}};

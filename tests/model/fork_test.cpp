@@ -118,15 +118,15 @@ TEST_CASE("empty and rewound sessions can be saved; rings remember how far they 
   CHECK(empty->logits().empty());
 
   Prefilled(session, ids);
-  REQUIRE(session.Rewind(1300) == 1300);
+  REQUIRE(session.Rewind(1430) == 1430);
   Result<Session<RingModel>> restored = Session<RingModel>::Restore(model, session.Save());
   REQUIRE(restored.ok());
   CHECK(restored->logits().empty());
-  // As in the test of rings: position 1287 is the first whose window is still there.
-  CHECK(restored->Fork().Rewind(1286) == 0);
-  REQUIRE(restored->Rewind(1287) == 1287);
+  // As in the test of rings: position 1415 is the first whose window is still there.
+  CHECK(restored->Fork().Rewind(1414) == 0);
+  REQUIRE(restored->Rewind(1415) == 1415);
   Session reference(model);
-  Prefilled(reference, First(ids, 1287));
+  Prefilled(reference, First(ids, 1415));
   CHECK(SameBits(Prefilled(*restored, other), Prefilled(reference, other)));
 }
 
@@ -221,11 +221,11 @@ TEST_CASE("a new prompt keeps what the session holds of it") {
   Ids longer = ids;
   longer.insert(longer.end(), other.begin(), other.end());
   expect(longer, 1100);
-  Ids forked(ids.begin(), ids.begin() + 1050);
+  Ids forked(ids.begin(), ids.begin() + 1090);
   forked.insert(forked.end(), other.begin(), other.end());
-  expect(forked, 1050);
+  expect(forked, 1090);
   expect(forked, forked.size() - 1);                         // again: its last logits are wanted
-  expect(Ids(forked.begin(), forked.begin() + 1060), 1059);  // a part of it
+  expect(Ids(forked.begin(), forked.begin() + 1100), 1099);  // a part of it
   expect(Ids(forked.begin(), forked.begin() + 10), 0);       // further back than the rings reach
   expect(other, 0);                                          // nothing in common
 

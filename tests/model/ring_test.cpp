@@ -61,9 +61,9 @@ TEST_CASE("rewinding within the ring is exact, beyond it starts over") {
   const Model<RingModel> model = OpenTiny<RingModel>(kRingFormats, {.threads = 2, .chunk = 64});
   const Ids ids = RingIds(1500), other = RingIds(200, 2);
   Session session(model);
-  REQUIRE(session.memory_plan().local_pages == 2);
+  REQUIRE(session.memory_plan().local_pages == 3);
   Prefilled(session, ids);
-  // Two pages hold positions 988 .. 1499. Position 1287 sees 988 and later.
+  // Three pages hold positions 1116 .. 1499. Position 1415 sees 1116 and later.
   const auto fresh = [&](std::size_t position) {
     Session reference(model);
     Prefilled(reference, First(ids, position));
@@ -84,22 +84,22 @@ TEST_CASE("rewinding within the ring is exact, beyond it starts over") {
     CHECK(SameBits(Prefilled(session, other), fresh(1490)));
   }
   SECTION("again and again, the ring remembering how far it was written") {
-    CHECK(session.Rewind(1300) == 1300);
+    CHECK(session.Rewind(1430) == 1430);
     Prefilled(session, First(other, 5));
-    CHECK(session.Rewind(1287) == 1287);
-    CHECK(SameBits(Prefilled(session, other), fresh(1287)));
-    CHECK(session.Rewind(1286) == 0);
+    CHECK(session.Rewind(1415) == 1415);
+    CHECK(SameBits(Prefilled(session, other), fresh(1415)));
+    CHECK(session.Rewind(1414) == 0);
   }
   SECTION("as far as the ring reaches") {
-    CHECK(session.Rewind(1287) == 1287);
-    CHECK(SameBits(Prefilled(session, other), fresh(1287)));
+    CHECK(session.Rewind(1415) == 1415);
+    CHECK(SameBits(Prefilled(session, other), fresh(1415)));
   }
   SECTION("one further: from the start, with nothing stale left") {
-    CHECK(session.Rewind(1286) == 0);
+    CHECK(session.Rewind(1414) == 0);
     CHECK(session.position() == 0);
     CHECK(session.ids().empty());
-    Prefilled(session, First(ids, 1286));
-    CHECK(SameBits(Prefilled(session, other), fresh(1286)));
+    Prefilled(session, First(ids, 1414));
+    CHECK(SameBits(Prefilled(session, other), fresh(1414)));
   }
   SECTION("to nothing") {
     CHECK(session.Rewind(0) == 0);

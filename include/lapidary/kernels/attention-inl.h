@@ -6,8 +6,8 @@
 //   dims, values  [8 pairs of positions][head_dim][2]: rows are dims and inputs are positions.
 // So scores and weighted sums are the same register-tiled product as a matmul.
 //
-// A *page* is 16 blocks, 256 positions from a multiple of 256 on. Every query row makes one softmax
-// over the visible keys of a page, and the pages are merged in order. The results of a row do not
+// A *page* is some blocks, in a cache kPageKeys positions. Every query row makes one softmax over
+// the visible keys of a page, and the pages are merged in order. The results of a row do not
 // depend on which rows are computed beside it, so prefill in chunks of any length equals decode,
 // bit for bit.
 #if defined(LAPIDARY_KERNELS_ATTENTION_INL_H_) == defined(HWY_TARGET_TOGGLE)
@@ -67,7 +67,7 @@ HWY_INLINE void StoreElements(const float* HWY_RESTRICT x, size_t head_dim, size
 
 }  // namespace attention
 
-// Writes the key of one position into its place in a page, [kPageBlocks][head_dim / 2][16][2].
+// Writes the key of one position into its place in a page, [blocks][head_dim / 2][16][2].
 HWY_NOINLINE inline void StoreKey(const float* HWY_RESTRICT key, size_t head_dim, size_t slot,
                                   KvFormat format, const KvHalfPage& page) {
   const size_t first = slot / kBlockKeys * kBlockKeys * head_dim + slot % kBlockKeys * 2;
@@ -75,7 +75,7 @@ HWY_NOINLINE inline void StoreKey(const float* HWY_RESTRICT key, size_t head_dim
                            [=](size_t i) { return first + i / 2 * kBlockKeys * 2 + i % 2; });
 }
 
-// Writes the value of one position into its place in a page, [kPageBlocks][8][head_dim][2].
+// Writes the value of one position into its place in a page, [blocks][8][head_dim][2].
 HWY_NOINLINE inline void StoreValue(const float* HWY_RESTRICT value, size_t head_dim, size_t slot,
                                     KvFormat format, const KvHalfPage& page) {
   const size_t first = slot / 2 * head_dim * 2 + slot % 2;
@@ -94,8 +94,8 @@ struct QueryRows {
 
 // What AttendPage needs besides its results; one per thread.
 struct AttentionScratch {
-  HWY_ALIGN float scores[kQueryTile * kPageKeys];
-  HWY_ALIGN PairInput weights[kQueryTile * kPageKeys];
+  HWY_ALIGN float scores[kQueryTile * kMostPageKeys];
+  HWY_ALIGN PairInput weights[kQueryTile * kMostPageKeys];
 };
 
 namespace attention {
@@ -111,7 +111,7 @@ template <KvFormat kFormat>
 inline constexpr size_t kFewQueries =
     kManyRegisters && !kMayHaveAmx && kFormat == KvFormat::kBF16 ? 4 : 0;
 
-// Scores of `rows` queries with blocks [begin, end) of a page of keys: scores[rows][kPageKeys].
+// Scores of `rows` queries with blocks [begin, end) of a page of keys: scores[rows][kMostPageKeys].
 template <KvFormat kFormat, class KeyDim>
 HWY_INLINE void Scores(amx::Unit& unit, const QueryRows& queries, size_t rows, KeyDim key_dim,
                        const KvHalfPage& keys, size_t begin, size_t end,
@@ -129,7 +129,7 @@ HWY_INLINE void Scores(amx::Unit& unit, const QueryRows& queries, size_t rows, K
     }
     const auto multiply = [&](const PairInput* x, bool add) HWY_ATTR {
       MultiplyPairs<KvPairs<kFormat>, kMostRows>(unit, w, kBlockKeys * kPairBytes, key_dim / 2, x,
-                                                 key_dim, rows, add, scores + key, kPageKeys);
+                                                 key_dim, rows, add, scores + key, kMostPageKeys);
     };
     multiply(queries.rounded, /*add=*/false);
     if constexpr (kHasBF16Dot) {
@@ -210,7 +210,8 @@ HWY_NOINLINE inline float StoreWeights(const float* HWY_RESTRICT scores, size_t 
   return sums.Total();
 }
 
-// out[rows][value_dim] = weights[rows][kPageKeys] times blocks [begin, end) of a page of values.
+// out[rows][value_dim] = weights[rows][kMostPageKeys] times blocks [begin, end) of a page of
+// values.
 template <KvFormat kFormat, class ValueDim>
 HWY_INLINE void WeightedValues(amx::Unit& unit, const PairInput* HWY_RESTRICT weights, size_t rows,
                                ValueDim value_dim, const KvHalfPage& values, size_t begin,
@@ -222,7 +223,8 @@ HWY_INLINE void WeightedValues(amx::Unit& unit, const PairInput* HWY_RESTRICT we
   // All rows times one or two vectors of values, at w, in tiles of at most `most` rows.
   const auto multiply = [&](auto most, size_t dim, const auto& w) HWY_ATTR {
     MultiplyPairs<KvPairs<kFormat>, most()>(unit, w, step, pairs, weights + begin * kBlockKeys,
-                                            kPageKeys, rows, /*add=*/false, out + dim, value_dim);
+                                            kMostPageKeys, rows, /*add=*/false, out + dim,
+                                            value_dim);
   };
   size_t dim = 0;
   if constexpr (kFewQueries<kFormat> != 0) {
@@ -253,11 +255,12 @@ HWY_NOINLINE void AttendPage(const QueryRows& queries, size_t rows, KeyDim key_d
                              const VisibleKeys* HWY_RESTRICT visible, AttentionScratch& scratch,
                              float* HWY_RESTRICT out, float* HWY_RESTRICT max,
                              float* HWY_RESTRICT sum) {
-  size_t first = kPageKeys, last = 0;  // keys of the page that any row sees
+  const size_t page_end = page_start + page.positions;
+  size_t first = page.positions, last = 0;  // keys of the page that any row sees
   for (size_t r = 0; r < rows; ++r) {
-    if (!visible[r].Meets(page_start)) continue;
+    if (!visible[r].Meets(page_start, page_end)) continue;
     first = std::min(first, std::max(visible[r].first, page_start) - page_start);
-    last = std::max(last, std::min(visible[r].last - page_start, kPageKeys - 1));
+    last = std::max(last, std::min(visible[r].last, page_end - 1) - page_start);
   }
   if (first > last) {
     std::fill_n(sum, rows, 0.0f);
@@ -273,21 +276,21 @@ HWY_NOINLINE void AttendPage(const QueryRows& queries, size_t rows, KeyDim key_d
   const size_t first_key = begin * kBlockKeys, end_key = end * kBlockKeys;
   // All maxima before all weights: a row's weights wait for its maximum, the next row's do not.
   for (size_t r = 0; r < rows; ++r) {
-    if (!visible[r].Meets(page_start)) continue;
-    float* scores = scratch.scores + r * kPageKeys;
+    if (!visible[r].Meets(page_start, page_end)) continue;
+    float* scores = scratch.scores + r * kMostPageKeys;
     if (kScaled) MultiplyByScales(page.keys.scales, first_key, end_key, scores);
     max[r] = LargestScore(scores, first_key, end_key,
                           std::max(visible[r].first, page_start) - page_start,
-                          std::min(visible[r].last - page_start, kPageKeys - 1));
+                          std::min(visible[r].last, page_end - 1) - page_start);
   }
   for (size_t r = 0; r < rows; ++r) {
-    PairInput* weights = scratch.weights + r * kPageKeys;
-    if (!visible[r].Meets(page_start)) {
+    PairInput* weights = scratch.weights + r * kMostPageKeys;
+    if (!visible[r].Meets(page_start, page_end)) {
       std::fill(weights + first_key, weights + end_key, PairInput{});
       sum[r] = 0.0f;
       continue;
     }
-    sum[r] = StoreWeights(scratch.scores + r * kPageKeys, first_key, end_key, max[r],
+    sum[r] = StoreWeights(scratch.scores + r * kMostPageKeys, first_key, end_key, max[r],
                           kScaled ? page.values.scales : nullptr, weights);
   }
   WeightedValues<kFormat>(unit, scratch.weights, rows, value_dim, page.values, begin, end, out);

@@ -122,7 +122,7 @@ HWY_INLINE void CoarsePanels(const PanelPair& panels, size_t first, const Coarse
   const size_t panel_bytes = groups / kGroups * kSpec.unit_bytes();
   for (size_t group = 0; group < groups; group += kGroups) {
     if constexpr (kRows > 1) {  // between which memory would wait for arithmetic
-      for (size_t p = 0; p < kPanels; ++p) {
+      HWY_UNROLL(2) for (size_t p = 0; p < kPanels; ++p) {
         PrefetchBytes<kSpec.unit_bytes(), 2>(units[p] + panel_bytes);
       }
     }

@@ -175,6 +175,8 @@ HWY_NOINLINE void FloatRow(const uint8_t* const (&panels)[2], size_t cols,
     VF sums[kTerms][kVectors];
     SetZero(sums);
     for (size_t k = k0; k < std::min(k0 + kFloatBlockInputs, cols); k += 2) {
+      PrefetchWeights<kFormat, 1, kUnitBytes>(units[0] + kPrefetchBytes);
+      PrefetchWeights<kFormat, 1, kUnitBytes>(units[1] + kPrefetchBytes);
       HWY_UNROLL(2) for (size_t t = 0; t < kTerms; ++t) {
         const auto pair = BroadcastPair(x[t] + k);
         HWY_UNROLL(8) for (size_t v = 0; v < kVectors; ++v) {
@@ -293,7 +295,8 @@ HWY_NOINLINE void MatMulAlike(std::span<const PanelPair> group, const Activation
       }
     } else {
       constexpr size_t kFew = InPlaceRows(kFormat);
-      constexpr GroupTraits kTraits = TraitsOf(kSpec, Precision::kExact, kFew + 1);
+      constexpr size_t kMany = kFew == kAllRows ? kFew : kFew + 1;
+      constexpr GroupTraits kTraits = TraitsOf(kSpec, Precision::kExact, kMany);
       bool amx_tiles = false;
       if constexpr (kAmx && amx::SuitsTiles(kTraits)) {
         amx_tiles = precision == Precision::kExact && rows >= amx::kTileRows && HasAmx();
@@ -309,9 +312,10 @@ HWY_NOINLINE void MatMulAlike(std::span<const PanelPair> group, const Activation
         return;
       }
       QuantKernels kernels = {&UnpackPanel<kFormat, false>,
-                              &QuantColumn<TraitsOf(kSpec, Precision::kFast, kFew + 1)>,
-                              kSpec.zero};
-      if (precision == Precision::kExact) kernels.multiply = &QuantColumn<kTraits>;
+                              &QuantColumn<TraitsOf(kSpec, Precision::kFast, kMany)>, kSpec.zero};
+      if constexpr (kFew != kAllRows) {
+        if (precision == Precision::kExact) kernels.multiply = &QuantColumn<kTraits>;
+      }
       if constexpr (kAmx && amx::SuitsTiles(kTraits)) {
         if (amx_tiles) {
           kernels = {&UnpackPanel<kFormat, true>, &amx::QuantColumn<kTraits>, kSpec.zero};

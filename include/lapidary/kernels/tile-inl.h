@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <type_traits>
 
 #include "lapidary/kernels/panel-inl.h"
@@ -37,19 +38,22 @@ inline constexpr size_t kMostSums = kManyRegisters ? 24 : 12;
 inline constexpr size_t kInPlaceTileRows = kManyRegisters && kPanelVectors == 1 ? 4 : 1;
 
 // How many are few: 16 rows take 0.6 (Q8_0) to 0.8 (Q4_0) of the time that they take with unpacked
-// weights, 64 rows 0.84 to 0.98, some hundred the same (one core of Zen 5). Formats of which files
-// hold little have only what one row needs: their kernels of four rows would be 4 % of the code of
-// the smallest program.
+// weights, 64 rows 0.84 to 0.98. Hundreds take 0.94 to 1 with plain groups of 32, 1.02 to 1.04 with
+// K-quants (one core of Zen 5). Formats of which files hold little have only what one row needs:
+// their kernels of four rows would be 4 % of the code of the smallest program.
+inline constexpr size_t kAllRows = std::numeric_limits<size_t>::max();
 constexpr size_t InPlaceRows(Format format) {
+  if (kInPlaceTileRows == 1) return 1;
   switch (format) {
     case Format::kQ4_0:
     case Format::kQ5_0:
     case Format::kQ8_0:
     case Format::kQ8_0Planes:
+      return kHasByteDot ? kAllRows : 64;
     case Format::kQ4_K:
     case Format::kQ5_K:
     case Format::kQ6_K:
-      return kInPlaceTileRows == 1 ? 1 : 64;
+      return 64;
     default:
       return 1;
   }
@@ -74,15 +78,19 @@ HWY_INLINE void ForRowTiles(size_t rows, const Tile& tile) {
   (cut(std::integral_constant<size_t, kSizes>()), ...);
 }
 
-// Weights are asked for so many bytes before they are needed, into the first-level cache: the
-// processor's own prefetching stops at the end of a page of 4 KB, and the next page is found late
-// where unpacking or several rows take dozens of instructions. One core of Zen 5 reads K-quants
-// (down of the 4B, one row) in 0.45 (Q3_K) to 0.82 (Q6_K) of the time that it takes with a lead of
-// 256 bytes, Q4_0 and Q5_0 in 0.9; leads of 1, 2, 8 and 20 KB are worse. Steps of 4 and 8 rows take
-// 0.5 to 0.75 of the time. Of one row of plain bytes or floats the processor sees enough by itself.
-inline constexpr ptrdiff_t kPrefetchBytes = 4096;
+// Weights are asked for so many bytes before they are needed, into the first-level cache, where
+// unpacking or several rows take dozens of instructions. With AVX-512 a page of 4 KB ahead, because
+// the processor's own prefetching ends with a page: one core of Zen 5 reads K-quants (`down` of the
+// 4B, one row) in 0.45 (Q3_K) to 0.82 (Q6_K) of the time that it takes with a lead of 256 bytes,
+// Q4_0 and Q5_0 in 0.9, and leads of 1, 2, 8 and 20 KB are worse; 4 and 8 rows take 0.5 to 0.75.
+// Older processors gain from 256 bytes, and lose from more. Of plain bytes or floats they see
+// enough by themselves.
+inline constexpr ptrdiff_t kPrefetchBytes = kManyRegisters ? 4096 : 256;
 constexpr bool WantsPrefetch(const QuantSpec& spec, size_t rows) {
-  return rows > 1 || (!spec.is_float() && spec.bits < 8);
+  if (rows > 1) return true;
+  if constexpr (kManyRegisters) return !spec.is_float() && spec.bits < 8;
+  if (spec.is_float()) return spec.bits == 16;
+  return spec.low_bits != 0 || spec.is_two_level() || (spec.bits != 4 && spec.bits != 8);
 }
 
 // Of several rows, the pair that comes next is wanted after the tiles of this one.

@@ -5,8 +5,6 @@
 
 #include <cstddef>
 
-#include "lapidary/kernels/kv_layout.h"
-
 namespace lapidary {
 
 // The keys that a query row sees: positions first .. last, both included; none if first > last.
@@ -14,8 +12,9 @@ struct VisibleKeys {
   std::size_t first = 0;
   std::size_t last = 0;
 
-  constexpr bool Meets(std::size_t page_start) const {
-    return first <= last && last >= page_start && first < page_start + kPageKeys;
+  // Whether any is one of begin .. end - 1.
+  constexpr bool Meets(std::size_t begin, std::size_t end) const {
+    return first <= last && last >= begin && first < end;
   }
   constexpr bool Contains(std::size_t position) const {
     return first <= position && position <= last;

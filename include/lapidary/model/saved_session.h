@@ -3,7 +3,7 @@
 // Little-endian, without gaps:
 //
 //   8 bytes  kSessionMagic
-//   u32      version, 2 (1: keys in other units, see BalanceGains)
+//   u32      version, 3 (1: keys in other units, see BalanceGains; 2: pages of 256 positions)
 //   u32      number of Config fields, then each as f64, in the order of the struct
 //   u64      fingerprint of the weights (decoder_weights.h)
 //   u32      format of keys and values: 0 bf16, 1 int8
@@ -41,7 +41,7 @@ namespace lapidary {
 
 inline constexpr std::array<std::uint8_t, 8> kSessionMagic = {0x8C, 'L',  'A',  'S',
                                                               '\r', '\n', 0x1A, '\n'};
-inline constexpr std::uint32_t kSessionVersion = 2;
+inline constexpr std::uint32_t kSessionVersion = 3;
 
 // A picture in a sequence: where it begins, and which one it is.
 struct PictureMark {

@@ -56,7 +56,7 @@ class VisionEncoder {
   static constexpr size_t kSoftGrid = CheckedVision<kConfig>::kSoftGrid;
   static constexpr size_t kPool = kGrid / kSoftGrid;  // patches along a side of a soft token
   static constexpr float kEpsilon = 1e-6f;            // of every norm, `layer_norm_eps`
-  static constexpr size_t kPages = (kPatches + kPageKeys - 1) / kPageKeys;
+  static constexpr size_t kPages = (kPatches + kMostPageKeys - 1) / kMostPageKeys;
   // Queries that pass over a page of keys and values together: ten tiles, so that a page is read
   // from the second-level cache ten times and from beyond once.
   static constexpr size_t kQueryRows = 10 * kQueryTile;
@@ -123,8 +123,9 @@ class VisionEncoder {
     };
     const size_t residual = take(kPatches * kWidth, sizeof(float));
     const size_t queries = take(kPatches * kWidth, sizeof(PairInput));
-    const size_t keys = take(kHeads * kPages * kPageKeys * kHeadDim, sizeof(hwy::bfloat16_t));
-    const size_t values = take(kHeads * kPages * kPageKeys * kValueDim, sizeof(hwy::bfloat16_t));
+    const size_t keys = take(kHeads * kPages * kMostPageKeys * kHeadDim, sizeof(hwy::bfloat16_t));
+    const size_t values =
+        take(kHeads * kPages * kMostPageKeys * kValueDim, sizeof(hwy::bfloat16_t));
     const size_t normed = take(ActivationBytes(kPatches, kWidth), 1);
     // The patches are used up before the first hidden row is made.
     const size_t hidden = take(
@@ -226,7 +227,7 @@ class VisionEncoder {
           const size_t count = std::min(kQueryTile, rows - r);
           AttendPage({Queries(head, first + r)}, count, kHeadDim,
                      std::integral_constant<size_t, kValueDim>(), Page(head, page),
-                     page * kPageKeys, visible, scratch.attention, scratch.page, page_max,
+                     page * kMostPageKeys, visible, scratch.attention, scratch.page, page_max,
                      page_sum);
           for (size_t q = 0; q < count; ++q) {
             MergePage(scratch.page + q * kValueDim, page_max[q], page_sum[q], kValueDim,
@@ -351,13 +352,14 @@ class VisionEncoder {
 
   PairInput* Queries(size_t head, size_t p) { return queries_ + (head * kPatches + p) * kHeadDim; }
   hwy::bfloat16_t* Keys(size_t head, size_t page) {
-    return keys_ + (head * kPages + page) * kPageKeys * kHeadDim;
+    return keys_ + (head * kPages + page) * kMostPageKeys * kHeadDim;
   }
   hwy::bfloat16_t* Values(size_t head, size_t page) {
-    return values_ + (head * kPages + page) * kPageKeys * kValueDim;
+    return values_ + (head * kPages + page) * kMostPageKeys * kValueDim;
   }
   KvPage Page(size_t head, size_t page) {
     return {KvFormat::kBF16,
+            kMostPageKeys,
             {reinterpret_cast<uint8_t*>(Keys(head, page)), nullptr},
             {reinterpret_cast<uint8_t*>(Values(head, page)), nullptr}};
   }
@@ -374,23 +376,23 @@ class VisionEncoder {
   }
   void StoreKeys(size_t p, size_t column, const float* HWY_RESTRICT c,
                  const float* HWY_RESTRICT bias, size_t count) {
-    const size_t slot = p % kPageKeys;
+    const size_t slot = p % kMostPageKeys;
     const size_t at = slot / kBlockKeys * kBlockKeys * kHeadDim + slot % kBlockKeys * 2;
     hwy::bfloat16_t rounded[kPanelRows];
     Round(c, bias, count, 1.0f, rounded);
     ForPairs(column, count, [&](size_t head, size_t dim, size_t i) HWY_ATTR {
-      hwy::bfloat16_t* const to = Keys(head, p / kPageKeys) + at + dim * kBlockKeys;
+      hwy::bfloat16_t* const to = Keys(head, p / kMostPageKeys) + at + dim * kBlockKeys;
       hwy::CopyBytes<2 * sizeof(hwy::bfloat16_t)>(rounded + i, to);
     });
   }
   void StoreValues(size_t p, size_t column, const float* HWY_RESTRICT c,
                    const float* HWY_RESTRICT bias, size_t count) {
-    const size_t slot = p % kPageKeys;
+    const size_t slot = p % kMostPageKeys;
     const size_t at = slot / 2 * kValueDim * 2 + slot % 2;
     hwy::bfloat16_t rounded[kPanelRows];
     Round(c, bias, count, 1.0f, rounded);
     ForPairs(column, count, [&](size_t head, size_t dim, size_t i) HWY_ATTR {
-      hwy::bfloat16_t* const to = Values(head, p / kPageKeys) + at + dim * 2;
+      hwy::bfloat16_t* const to = Values(head, p / kMostPageKeys) + at + dim * 2;
       to[0] = rounded[i];
       to[2] = rounded[i + 1];
     });
