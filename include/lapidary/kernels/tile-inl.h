@@ -83,14 +83,15 @@ HWY_INLINE void ForRowTiles(size_t rows, const Tile& tile) {
 // the processor's own prefetching ends with a page: one core of Zen 5 reads K-quants (`down` of the
 // 4B, one row) in 0.45 (Q3_K) to 0.82 (Q6_K) of the time that it takes with a lead of 256 bytes,
 // Q4_0 and Q5_0 in 0.9, and leads of 1, 2, 8 and 20 KB are worse; 4 and 8 rows take 0.5 to 0.75.
-// Older processors gain from 256 bytes, and lose from more. Of plain bytes or floats they see
-// enough by themselves.
+// Older processors gain from 256 bytes, and lose from more. Of one row by plain bytes or floats
+// they see enough by themselves.
 inline constexpr ptrdiff_t kPrefetchBytes = kManyRegisters ? 4096 : 256;
 constexpr bool WantsPrefetch(const QuantSpec& spec, size_t rows) {
   if (rows > 1) return true;
+  if (spec.low_bits != 0) return true;
   if constexpr (kManyRegisters) return !spec.is_float() && spec.bits < 8;
   if (spec.is_float()) return spec.bits == 16;
-  return spec.low_bits != 0 || spec.is_two_level() || (spec.bits != 4 && spec.bits != 8);
+  return spec.is_two_level() || (spec.bits != 4 && spec.bits != 8);
 }
 
 // Of several rows, the pair that comes next is wanted after the tiles of this one.
