@@ -240,6 +240,12 @@ class OutputFile {
   Status Commit() {
     // A disk that fills up or fails may say so only here.
     if (::fsync(file_.get()) != 0 && errno != EINVAL) return WriteError(errno, 0);
+#if defined(__linux__)
+    // What was written in slices of some megabytes is cached in small pages, and half of a mapping
+    // of it then too (4B, ext4, Linux 6.18). Read again it comes in pages of 2 MB: decode is 3 %
+    // faster.
+    ::posix_fadvise(file_.get(), 0, 0, POSIX_FADV_DONTNEED);
+#endif
     if (::rename(partial_.c_str(), target_.c_str()) != 0) {
       return internal::SystemError("give its name to", target_, errno);
     }
