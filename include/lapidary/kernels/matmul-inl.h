@@ -1,9 +1,10 @@
 // Activations times packed weights.
 //
 // The unit of work is a pair of panels, 32 outputs, times some rows of activations; threads divide
-// the pairs among them. One row or a few (decode) read the panels in place: the time is that of
-// reading memory. More rows (prefill) unpack a stretch of the pair once into an L1-sized scratch
-// and pass over it with register tiles of kTileRows rows by two vectors of outputs.
+// the pairs among them. One row (decode) reads the panels in place: the time is that of reading
+// memory. With AVX-512 so do more rows of kExact, four at a time (see InPlaceRows). Otherwise many
+// rows (prefill) unpack a stretch of the pair once into an L1-sized scratch and pass over it with
+// register tiles of kTileRows rows by two vectors of outputs.
 //
 // Every output is summed in one order, whatever the tile, the block, the thread or the vector
 // width: exact integers within a group of 16 or 32 inputs, then f32 over the groups from first to
