@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-filter=${1:-'/(Q4_0|Q5_0|Q8_0|Q4_K|Q6_K|BF16)/(270M|4B)/(gate_up|down)$|^decode/Q8_0/(270M|4B)/head$|^attention_[a-z]*/|^(norm|rotate|gelu|quantize_[a-z]*)/4B|fixed$'}
+filter=${1:-'^(prefill_[a-z]*|decode)/(Q4_0|Q5_0|Q8_0|Q4_K|Q6_K|BF16)/(270M|4B)/(gate_up|down)$|^decode/Q8_0/(270M|4B)/head$|^attention_[a-z]*/|^(norm|rotate|gelu|quantize_[a-z]*)/4B|fixed$'}
 json=build/bench/kernels.json
 mkdir -p build/bench
 build/release/bench/lapidary_bench --benchmark_filter="$filter" --benchmark_min_time=0.05 \

@@ -225,8 +225,8 @@ void RegisterMatMul() {
         RegisterBenchmark(("decode/" + tail).c_str(), Decode, 1, spec->format, shape)
             ->Unit(benchmark::kMicrosecond);
         for (const std::size_t rows : {4, 8, 16}) {
-          RegisterBenchmark(StrCat("decode", rows, "/", tail).c_str(), Decode, rows, spec->format,
-                            shape)
+          RegisterBenchmark(StrCat("together/", rows, "/", tail).c_str(), Decode, rows,
+                            spec->format, shape)
               ->Unit(benchmark::kMicrosecond);
         }
       }
