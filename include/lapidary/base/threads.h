@@ -122,7 +122,11 @@ class ThreadPool {
     const std::uint32_t epoch = barrier_epoch_.load(std::memory_order_relaxed);
     if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == size_) {
       arrived_.store(0, std::memory_order_relaxed);
-      barrier_epoch_.store(epoch + 1, std::memory_order_release);
+      // Sequentially consistent: notify_all looks whether anybody sleeps before it wakes them, and
+      // that look must not come before the store. After a release store it may, and then a thread
+      // that goes to sleep at that moment is never woken (seen with libstdc++ 12 on x86-64, once in
+      // some hours of decode).
+      barrier_epoch_.store(epoch + 1, std::memory_order_seq_cst);
       barrier_epoch_.notify_all();
     } else {
       WaitForChange(barrier_epoch_, epoch);
@@ -148,7 +152,7 @@ class ThreadPool {
   }
 
   void Publish() {
-    job_epoch_.fetch_add(1, std::memory_order_release);
+    job_epoch_.fetch_add(1, std::memory_order_seq_cst);  // see Barrier
     job_epoch_.notify_all();
   }
 
