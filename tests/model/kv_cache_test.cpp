@@ -144,7 +144,8 @@ TEST_CASE("copies share pages until one of them writes") {
 
 TEST_CASE("a session may go back exactly as far as the ring still holds a window") {
   for (const std::size_t chunk : {1, 100, 512}) {
-    for (const std::size_t written : {0, 1, 127, 128, 129, 256, 700, 768, 896, 897, 1500, 1536, 1537, 4096}) {
+    for (const std::size_t written :
+         {0, 1, 127, 128, 129, 256, 700, 768, 896, 897, 1500, 1536, 1537, 4096}) {
       KvCache cache(kSmall, 4096, chunk);
       for (std::size_t begin = 0; begin < written; begin += chunk) {
         REQUIRE(cache.Reserve(begin, std::min(begin + chunk, written)).ok());
