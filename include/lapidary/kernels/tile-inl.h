@@ -83,8 +83,8 @@ HWY_INLINE void ForRowTiles(size_t rows, const Tile& tile) {
 // the processor's own prefetching ends with a page: one core of Zen 5 reads K-quants (`down` of the
 // 4B, one row) in 0.45 (Q3_K) to 0.82 (Q6_K) of the time that it takes with a lead of 256 bytes,
 // Q4_0 and Q5_0 in 0.9, and leads of 1, 2, 8 and 20 KB are worse; 4 and 8 rows take 0.5 to 0.75.
-// Older processors gain from 256 bytes, and lose from more. Of one row by plain bytes or floats
-// they see enough by themselves.
+// CPUs with AVX2 only gain from 256 bytes, and not from more; others with AVX-512 were not measured
+// with 4 KB. Of one row by plain bytes or floats processors see enough by themselves.
 inline constexpr ptrdiff_t kPrefetchBytes = kManyRegisters ? 4096 : 256;
 constexpr bool WantsPrefetch(const QuantSpec& spec, size_t rows) {
   if (rows > 1 || spec.low_bits != 0) return true;
