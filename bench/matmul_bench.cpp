@@ -163,9 +163,10 @@ void Decode(benchmark::State& state, std::size_t rows, Format format, Shape shap
   DecodeWith(state, rows, format, shape, shape.cols);
 }
 
-// The bounds of the head's coarse pass for kRows rows, with weights from memory.
+// The bounds of the head's coarse pass for kRows rows, with weights from memory: of one row from
+// the units alone or with the middle bits, of several always with these.
 template <std::size_t kRows>
-void Bounds(benchmark::State& state, Shape head) {
+void Bounds(benchmark::State& state, bool fine, Shape head) {
   constexpr std::size_t kBytes = std::size_t{128} << 20;
   PackedMatrix w = {
       .format = Format::kQ8_0Planes, .rows = head.rows, .cols = head.cols, .data = nullptr};
@@ -177,17 +178,19 @@ void Bounds(benchmark::State& state, Shape head) {
           .value();
   const target::CoarseActivations x =
       target::BindCoarseActivations(const_cast<std::uint8_t*>(memory.data()), kRows, head.cols);
+  const std::size_t fine_groups = fine || kRows > 1 ? x.x.groups() : 0;
   std::vector<float> row(head.cols), variances(x.x.groups()), bounds(kRows * 2);
   for (std::size_t r = 0; r < kRows; ++r) {
     for (std::size_t i = 0; i < head.cols; ++i) {
       row[i] = std::sin(static_cast<float>(r * 31 + i * 7));
     }
+    if (r == 0) target::ChooseFineGroups(row.data(), fine_groups, x);
     target::StoreCoarse(row.data(), x, r);
   }
   target::FindLargestVariances(x, kRows, variances.data());
   for (auto _ : state) {
     for (std::size_t pair = 0; pair < target::CountPairs(w); ++pair) {
-      const target::PanelPair both = target::PairOf(w, pair);
+      const target::PanelPair both = target::CoarsePairOf(w, pair);
       target::ForRowTiles<target::kCoarseTileRows, 2, 1>(kRows, [&](auto tile_rows, std::size_t r) {
         target::CoarsePair<Format::kQ8_0Planes, tile_rows()>(both, x, variances.data(), r,
                                                              bounds.data() + 2 * r, 2, 1);
@@ -195,7 +198,10 @@ void Bounds(benchmark::State& state, Shape head) {
       benchmark::DoNotOptimize(bounds[0]);
     }
   }
-  const std::size_t bytes = w.panels() * SpecOf(w.format).units_bytes(w.cols);
+  std::size_t bytes = w.panels() * SpecOf(w.format).plane_bytes(Plane::kUnits, w.cols);
+  if (fine_groups != 0) {
+    bytes += w.panels() * SpecOf(w.format).plane_bytes(Plane::kMiddle, w.cols);
+  }
   Report(state, 2.0 * kRows * static_cast<double>(w.rows * w.cols), static_cast<double>(bytes),
          kRows == 1 ? Limit::kRead : Limit::kInt8);
 }
@@ -232,8 +238,12 @@ void RegisterMatMul() {
       }
     }
     const Shape head = ShapesOf(model.config).back();
-    RegisterBenchmark(("bounds/1/" + size).c_str(), Bounds<1>, head)->Unit(benchmark::kMicrosecond);
-    RegisterBenchmark(("bounds/8/" + size).c_str(), Bounds<8>, head)->Unit(benchmark::kMicrosecond);
+    const auto add_bounds = [&](const char* name, auto* function, bool fine) {
+      RegisterBenchmark((name + size).c_str(), function, fine, head)->Unit(benchmark::kMicrosecond);
+    };
+    add_bounds("bounds/1/units/", &Bounds<1>, false);
+    add_bounds("bounds/1/middle/", &Bounds<1>, true);
+    add_bounds("bounds/8/", &Bounds<8>, true);
   }
   RegisterBenchmark("decode/Q4_0/1B/gate_up/fixed", DecodeFixed)->Unit(benchmark::kMicrosecond);
 }

@@ -16,7 +16,7 @@ namespace lapidary::cli {
 // What a decode step takes from the output head.
 enum class HeadUse {
   kLogits,  // all of it
-  kBest,  // of an embedding in two planes, little more than the high bits: the rest is not counted
+  kBest,    // of an embedding in planes, not much more than the units: the rest is not counted
 };
 
 // Bytes that a decode step reads, as the mean over `steps` steps of which the first appends
@@ -30,7 +30,7 @@ inline double DecodeBytes(const WeightFile& file, std::size_t first, std::size_t
     const std::string_view name = section.name;
     if (section.kind != SectionKind::kMatrix) continue;
     if (name == "embedding" && head == HeadUse::kBest) {
-      const std::size_t units = SpecOf(section.format).units_bytes(section.cols);
+      const std::size_t units = SpecOf(section.format).plane_bytes(Plane::kUnits, section.cols);
       bytes += static_cast<double>(CountPanels(section.rows) * units);
     } else if (name == "embedding" || name.starts_with("layers.")) {
       bytes += static_cast<double>(section.bytes);

@@ -17,7 +17,7 @@ GOLDEN = pathlib.Path(__file__).resolve().parent.parent / "golden" / "quant.json
 FORMATS = {
     0: ("F32", 2, 128), 1: ("F16", 2, 64), 30: ("BF16", 2, 64),
     2: ("Q4_0", 64, 576, 4, 32, 8), 3: ("Q4_1", 64, 640, 4, 32, 0), 6: ("Q5_0", 64, 704, 5, 32, 16),
-    7: ("Q5_1", 64, 768, 5, 32, 0), 8: ("Q8_0", 64, 1088, 8, 32, 128), 1008: ("Q8_0/2", 64, 576, 8, 32, 128), 20: ("IQ4_NL", 64, 576, 4, 32, 128),
+    7: ("Q5_1", 64, 768, 5, 32, 0), 8: ("Q8_0", 64, 1088, 8, 32, 128), 2008: ("Q8_0/3", 64, 320, 8, 32, 128), 20: ("IQ4_NL", 64, 576, 4, 32, 128),
     10: ("Q2_K", 256, 1344, 2, 16, 0), 11: ("Q3_K", 256, 1856, 3, 16, 4), 12: ("Q4_K", 256, 2368, 4, 32, 0),
     13: ("Q5_K", 256, 2880, 5, 32, 0), 14: ("Q6_K", 256, 3392, 6, 16, 32), 23: ("IQ4_XS", 256, 2240, 4, 32, 128),
 }
@@ -90,11 +90,14 @@ class Blob:
                 scale = d * (byte - 256 if byte > 127 else byte)
             if has_min:
                 low, slabs = dmin * self.data[at + 16 * groups], slabs + 16 * groups
-        if kind == "Q8_0/2":
+        if kind == "Q8_0/3":
             panels = -(-section["rows"] // 16)
-            low_slabs = section["offset"] + units * (panels * unit_bytes + row // 16 * 512)
-            code = (16 * self.code(slabs + c // 32 * 256, 4, r, c % 32)
-                    + self.code(low_slabs + col // 32 * 256, 4, r, c % 32))
+            slab = row // 16 * units * 2 + col // 32
+            middles = section["offset"] + panels * units * unit_bytes
+            lows = middles + panels * units * 2 * 128
+            code = (64 * self.code(slabs + c // 32 * 128, 2, r, c % 32)
+                    + 16 * self.code(middles + slab * 128, 2, r, c % 32)
+                    + self.code(lows + slab * 256, 4, r, c % 32))
         else:
             code = self.code(slabs + c // 32 * bits * 64, bits, r, c % 32)
         return scale * ((CODEBOOK[code] if kind.startswith("IQ") else code) - zero) - low
@@ -178,7 +181,7 @@ class BlobFormat(unittest.TestCase):
             cls.expected[name] = (packed or kind, [values for _, values in made])
             matrices.append((source + ".weight", kind, [content for content, _ in made], cols))
 
-        add("embedding", "token_embd", "Q8_0", VOCABULARY, WIDTH, packed="Q8_0/2")
+        add("embedding", "token_embd", "Q8_0", VOCABULARY, WIDTH, packed="Q8_0/3")
         vectors = [("output_norm.weight", [i / 8 for i in range(WIDTH)])]
         for layer, kinds in enumerate(LAYERS):
             for kind, (name, source, rows, cols) in zip(kinds, PARTS):

@@ -28,20 +28,21 @@ void CheckCodes() {
   constexpr QuantSpec kSpec = SpecOf(kFormat);
   CAPTURE(kSpec.name);
   std::mt19937 random(2);
-  // What a slab keeps behind the units follows it here.
-  std::vector<uint8_t> slab(kSpec.slab_bytes() + kSpec.low_slab_bytes());
-  const uint8_t* const low = slab.data() + kSpec.slab_bytes();
+  std::vector<uint8_t> slab(64 * kSpec.bits);
+  // What is behind the units follows here.
+  const uint8_t* const middle = slab.data() + kSpec.slab_bytes();
+  const uint8_t* const low = middle + 64 * kSpec.middle_bits;
   for (int round = 0; round < 20; ++round) {
     for (uint8_t& byte : slab) byte = static_cast<uint8_t>(random());
     size_t wrong = 0;
     for (int q = 0; q < 8; ++q) {
       for (size_t v = 0; v < kPanelVectors; ++v) {
         HWY_ALIGN uint8_t codes[kVectorBytes];
-        hn::Store(LoadCodes<kFormat>(slab.data(), low, q, v), DU8(), codes);
+        hn::Store(LoadCodes<kFormat>({slab.data(), middle, low}, q, v), DU8(), codes);
         for (size_t i = 0; i < kVectorBytes; ++i) {
           const size_t row = v * kLanes + i / 4;
           const size_t input = static_cast<size_t>(q) * 4 + i % 4;
-          const int code = SlabCode(kSpec, slab.data(), low, row, input);
+          const int code = SlabCode(kSpec, slab.data(), middle, low, row, input);
           wrong +=
               codes[i] != (kSpec.has_codebook ? lapidary::testing::kNonLinear[code] + 128 : code);
         }

@@ -23,9 +23,11 @@ class Packed {
   Packed(Format format, std::size_t rows, std::size_t cols, std::span<const std::uint8_t> source)
       : matrix{format, rows, cols, nullptr}, values_(Dequantize(format, source)) {
     memory_ = *AlignedBuffer::Allocate(matrix.bytes(), "a packed matrix");
-    PackPanels(format, source, rows, cols, 0, matrix.panels(), memory_.data());
-    PackPanels(format, source, rows, cols, 0, matrix.panels(),
-               memory_.data() + matrix.panels() * SpecOf(format).units_bytes(cols), Plane::kLow);
+    std::uint8_t* out = memory_.data();
+    for (const Plane plane : kAllPlanes) {
+      PackPanels(format, source, rows, cols, 0, matrix.panels(), out, plane);
+      out += matrix.panels() * SpecOf(format).plane_bytes(plane, cols);
+    }
     matrix.data = memory_.data();
   }
 

@@ -33,11 +33,14 @@ inline int SlabCode(int bits, const std::uint8_t* slab, std::size_t r, std::size
   return code;
 }
 
-// The same where the lowest bits of the codes are in a slab of their own.
-inline int SlabCode(const QuantSpec& spec, const std::uint8_t* slab, const std::uint8_t* low,
-                    std::size_t r, std::size_t i) {
-  const int high = SlabCode(spec.bits - spec.low_bits, slab, r, i);
-  return spec.low_bits == 0 ? high : high << spec.low_bits | SlabCode(spec.low_bits, low, r, i);
+// The same where codes are in planes: slabs of their highest, middle and lowest bits.
+inline int SlabCode(const QuantSpec& spec, const std::uint8_t* slab, const std::uint8_t* middle,
+                    const std::uint8_t* low, std::size_t r, std::size_t i) {
+  const int middle_bits = spec.middle_bits, low_bits = spec.low_bits;
+  int code = SlabCode(spec.bits - middle_bits - low_bits, slab, r, i);
+  if (middle_bits != 0) code = code << middle_bits | SlabCode(middle_bits, middle, r, i);
+  if (low_bits != 0) code = code << low_bits | SlabCode(low_bits, low, r, i);
+  return code;
 }
 
 // The value at (row, col); both may lie in the padding.
@@ -82,11 +85,17 @@ inline float PanelValue(const PackedMatrix& matrix, std::size_t row, std::size_t
       slabs += 16 * groups;
     }
   }
-  const std::uint8_t* slab =
-      slabs + i / 32 * static_cast<std::size_t>(64 * (spec.bits - spec.low_bits));
-  const std::uint8_t* low =
-      matrix.low(row / 16) + col / 32 * static_cast<std::size_t>(64 * spec.low_bits);
-  const int code = SlabCode(spec, slab, low, r, i % 32);
+  // Behind the units of all panels come slabs of 64 bytes a bit: of middle bits, then of low ones.
+  const std::size_t panels = matrix.panels(), row_slabs = spec.padded_cols(matrix.cols) / 32;
+  const auto middle_bytes = static_cast<std::size_t>(64 * spec.middle_bits);
+  const auto low_bytes = static_cast<std::size_t>(64 * spec.low_bits);
+  const std::uint8_t* middles = matrix.data + panels * spec.units(matrix.cols) * spec.unit_bytes();
+  const std::uint8_t* lows = middles + panels * row_slabs * middle_bytes;
+  const std::size_t slab = row / 16 * row_slabs + col / 32;
+  const auto unit_slab_bytes =
+      static_cast<std::size_t>(64 * (spec.bits - spec.middle_bits - spec.low_bits));
+  const int code = SlabCode(spec, slabs + i / 32 * unit_slab_bytes, middles + slab * middle_bytes,
+                            lows + slab * low_bytes, r, i % 32);
   if (spec.has_codebook) return scale * static_cast<float>(kNonLinear[code]);
   return scale * static_cast<float>(code - spec.zero) - min;
 }

@@ -41,10 +41,11 @@ Packed Pack(Format format, const std::vector<std::uint8_t>& source, std::size_t 
   packed.matrix = {.format = format, .rows = rows, .cols = cols, .data = nullptr};
   packed.bytes.assign(packed.matrix.bytes(), 0xEE);
   packed.matrix.data = packed.bytes.data();
-  const std::size_t panels = CountPanels(rows);
-  PackPanels(format, source, rows, cols, 0, panels, packed.bytes.data());
-  PackPanels(format, source, rows, cols, 0, panels,
-             packed.bytes.data() + panels * SpecOf(format).units_bytes(cols), Plane::kLow);
+  std::uint8_t* out = packed.bytes.data();
+  for (const Plane plane : kAllPlanes) {
+    PackPanels(format, source, rows, cols, 0, CountPanels(rows), out, plane);
+    out += CountPanels(rows) * SpecOf(format).plane_bytes(plane, cols);
+  }
   return packed;
 }
 
@@ -107,8 +108,8 @@ TEST_CASE("panels packed in slices are those packed at once") {
     const Packed whole = Pack(spec->format, source, rows, cols);
     std::vector<std::uint8_t> slices(whole.bytes.size(), 0xDD);
     std::uint8_t* out = slices.data();
-    for (const Plane plane : {Plane::kUnits, Plane::kLow}) {
-      const std::size_t panel = PlanePanelBytes(*spec, plane, cols);
+    for (const Plane plane : kAllPlanes) {
+      const std::size_t panel = spec->plane_bytes(plane, cols);
       PackPanels(spec->format, source, rows, cols, 3, 1, out + 3 * panel, plane);
       PackPanels(spec->format, source, rows, cols, 0, 2, out, plane);
       PackPanels(spec->format, source, rows, cols, 2, 1, out + 2 * panel, plane);

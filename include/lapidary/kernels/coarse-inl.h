@@ -1,13 +1,18 @@
-// Upper bounds of products with weights of which only the high bits are read.
+// Upper bounds of products with weights of which only the highest bits are read.
 //
-// A weight in two planes is scale * (16 high + low - 128). With low replaced by its mean, 7.5, a
-// product with the activations x is off by
-//   sum over groups of scale * sum over inputs of (low - 7.5) x.
+// A weight in planes is scale * (64 high + 16 middle + low - 128). With what is not read replaced
+// by its mean, 31.5, or of a *fine* group, whose middle bits are read, 7.5, a product with the
+// activations x is off by
+//   sum over groups of scale * sum over inputs of (unread - mean) x.
 // Low bits behave like random ones, so this is a sum of independent terms of mean 0 whose variance
-// is known: 21.25 (that of 0 .. 15) times the sum of (scale x)^2. The kernel computes both, and the
-// bound of an output is its coarse product plus kCoarseDeviations standard deviations. Rows that
-// are computed together take the largest sums of x^2 among them, group by group: then the variance
-// costs no more for four rows than for one.
+// is known: that of 0 .. 63 or 0 .. 15 times the sum of (scale x)^2. The kernel computes both, and
+// the bound of an output is its coarse product plus kCoarseDeviations standard deviations. Rows
+// that are computed together take the largest sums of x^2 among them, group by group: then the
+// variance costs no more for four rows than for one.
+//
+// Few groups hold most of the sum of x^2 of a hidden state (4 of 20 groups 54 %, of 640 inputs 8
+// the half; text, real 270M): to read the middle bits of these few is worth nearly as much as a bit
+// more of all weights.
 //
 // A sum of uniform terms exceeds m deviations with a probability of at most e^(-m^2 / 2), 3e-11
 // for 7 and less for one that is nearly normal (1e-12). What is not quite random is that the
@@ -44,45 +49,84 @@ inline constexpr float kCoarseDeviations = 7.0f;
 // Rows of activations of a register tile.
 inline constexpr size_t kCoarseTileRows = 4;
 
+// Pair i of a matrix in planes, as PairOf finds it, for those who pass over the highest bits of all
+// pairs: units are asked for so many bytes ahead (one row by the units of the 270M's head: 0.69 ms
+// per 128 MB of planes; 0.79 with 4 KB, 0.74 with 12 KB; one core of Zen 5), middle slabs, of which
+// few may be wanted, when the panel before is read.
+inline constexpr ptrdiff_t kCoarsePrefetchBytes = 8192;
+HWY_INLINE PanelPair CoarsePairOf(const PackedMatrix& w, size_t i) {
+  PanelPair pair = PairOf(w, i);
+  const auto middle = static_cast<ptrdiff_t>(kQ8_0PlanesSpec.plane_bytes(Plane::kMiddle, w.cols));
+  for (size_t p = 0; p < 2; ++p) {
+    pair.units_ahead[p] = kCoarsePrefetchBytes;
+    pair.middles_ahead[p] = middle;
+  }
+  return pair;
+}
+
 // Activations [rows, cols] for CoarsePair. All rows are x.groups() groups apart.
 struct CoarseActivations {
   Activations x;     // in the form kFormBytes; of the factors, see StoreCoarse
   float* variances;  // [rows, groups]: of the error of a group whose scale is 1
+  bool* fine;        // [groups]: whether all rows read the middle bits too
 };
 
 // Bytes that BindCoarse takes from a buffer.
 constexpr size_t CoarseActivationBytes(size_t rows, size_t cols) {
   return ActivationBytes(rows, cols) +
-         sizeof(float) * rows * (PadActivations(cols) / kActivationGroup);
+         (sizeof(float) * rows + sizeof(bool)) * (PadActivations(cols) / kActivationGroup);
 }
 
 inline CoarseActivations BindCoarseActivations(uint8_t* buffer, size_t rows, size_t cols) {
   CoarseActivations coarse;
   coarse.x = BindActivations(buffer, rows, cols);
   coarse.variances = reinterpret_cast<float*>(buffer + ActivationBytes(rows, cols));
+  coarse.fine = reinterpret_cast<bool*>(coarse.variances + rows * coarse.x.groups());
   return coarse;
 }
 
+// The sum of the squares of a group of x, [cols].
+inline float SquaresOfGroup(const float* HWY_RESTRICT x, size_t cols, size_t group) {
+  const size_t begin = group * kActivationGroup;
+  float squares = 0;
+  for (size_t i = begin; i < std::min(begin + kActivationGroup, cols); ++i) squares += x[i] * x[i];
+  return squares;
+}
+
+// Makes `count` groups fine: those with the largest squares of x, [cols].
+inline void ChooseFineGroups(const float* HWY_RESTRICT x, size_t count,
+                             const CoarseActivations& to) {
+  const size_t groups = to.x.groups();
+  std::fill_n(to.fine, groups, count >= groups);
+  if (count >= groups) return;
+  float* const squares = to.variances;  // of the first row, which has none yet
+  for (size_t g = 0; g < groups; ++g) squares[g] = SquaresOfGroup(x, to.x.cols, g);
+  for (size_t n = 0; n < count; ++n) {
+    const auto largest = static_cast<size_t>(std::max_element(squares, squares + groups) - squares);
+    to.fine[largest] = true;
+    squares[largest] = -1;
+  }
+}
+
 // Writes row `row` of `to` from x, [cols]. The factors of a group become what CoarsePair needs of
-// them: `scale` that of products with the high bits, `sum` what their sums begin with.
+// them: `scale` that of products with the bits that are read, `sum` what their sums begin with.
 inline void StoreCoarse(const float* HWY_RESTRICT x, const CoarseActivations& to, size_t row) {
   StoreActivations(x, 0, to.x.cols, kFormBytes, Precision::kFast, to.x, row);
   const size_t groups = to.x.groups();
   for (size_t g = 0; g < groups; ++g) {
+    // weight = step scale (read - zero), and the variance of what is not read is that of the
+    // numbers 0 .. step - 1.
+    const float step = to.fine[g] ? 16.0f : 64.0f;
+    const float zero = 128.5f / step - 0.5f;
     GroupFactors& factors = GroupAt<kFormBytes>(to.x, row, g * kActivationGroup)->factors;
-    // weight = 16 scale (high + 7.5 / 16 - 8). Rounding to an integer moves a product by less than
-    // a hundredth of its deviation.
-    factors.sum = static_cast<int32_t>(std::lrint(-7.53125f * static_cast<float>(factors.sum)));
-    float squares = 0;
-    const size_t begin = g * kActivationGroup;
-    for (size_t i = begin; i < std::min(begin + kActivationGroup, to.x.cols); ++i) {
-      squares += x[i] * x[i];
-    }
+    // Rounding to an integer moves a product by less than a hundredth of its deviation.
+    factors.sum = static_cast<int32_t>(std::lrint(-zero * static_cast<float>(factors.sum)));
     // The activations are rounded too: by errors of a twelfth of a squared step each, times weights
     // of at most 128.
     constexpr float kRounding = kActivationGroup * 128.0f * 128.0f / 12;
-    to.variances[row * groups + g] = 21.25f * squares + kRounding * factors.scale * factors.scale;
-    factors.scale *= 16;
+    to.variances[row * groups + g] = (step * step - 1) / 12 * SquaresOfGroup(x, to.x.cols, g) +
+                                     kRounding * factors.scale * factors.scale;
+    factors.scale *= step;
   }
 }
 
@@ -99,31 +143,54 @@ inline void FindLargestVariances(const CoarseActivations& x, size_t rows,
   }
 }
 
+// Of groups of 32 codes of so many bits.
+constexpr matmul::GroupTraits CoarseTraits(int bits) {
+  return {kFormBytes, kActivationGroup, false,
+          kHasByteDot ? 0 : matmul::QuadsIn16Bits(bits, kActivationGroup)};
+}
+
+// Where a slab's weights come from, as for a matmul: the 2 bits of its units, or with the middle
+// bits 4.
+struct UnitWeights {
+  Slab slabs[2];  // of the two panels of a pair
+  HWY_INLINE VU8 Codes(int q, size_t v) const {
+    return LoadCodes<Format::kQ2_K>(slabs[v / kPanelVectors], q, v % kPanelVectors);
+  }
+};
+struct FineWeights {
+  Slab slabs[2];
+  HWY_INLINE VU8 Codes(int q, size_t v) const {
+    return hn::And(LoadNibbles<true>(slabs[v / kPanelVectors], q, v % kPanelVectors),
+                   hn::Set(DU8(), 0x0F));
+  }
+};
+
 // CoarsePair for kPanels panels of the pair, from panel `first` on.
 template <Format kFormat, size_t kRows, size_t kPanels>
 HWY_INLINE void CoarsePanels(const PanelPair& panels, size_t first, const CoarseActivations& x,
                              const float* HWY_RESTRICT variances, size_t row,
                              float* HWY_RESTRICT bounds, size_t stride, size_t offset) {
   constexpr QuantSpec kSpec = SpecOf(kFormat);
-  static_assert(kSpec.bits == 8 && kSpec.low_bits == 4 && kSpec.group == 32 &&
-                kSpec.scale == ScaleKind::kF16 && !kSpec.has_min);
-  // The units have the layout of Q4_0.
-  constexpr matmul::GroupTraits kTraits = {kFormBytes, kSpec.group, false,
-                                           kHasByteDot ? 0 : matmul::QuadsIn16Bits(4, kSpec.group)};
+  static_assert(kSpec.plane_bits(Plane::kUnits) == 2 && kSpec.middle_bits == 2 &&
+                kSpec.low_bits == 4 && kSpec.group == 32 && kSpec.scale == ScaleKind::kF16 &&
+                !kSpec.has_min);
   constexpr size_t kVectors = kPanels * kPanelVectors;
   constexpr size_t kGroups = kSpec.unit_groups();
+  constexpr size_t kMiddleBytes = kSpec.slab_bytes(Plane::kMiddle);
+  // Several rows take so long with what is there that the first level would lose what comes.
+  constexpr int kLevel = kRows == 1 ? 1 : 2;
   const DF d;
   VF product[kRows][kVectors], variance[kVectors];
   SetZero(product);
   HWY_UNROLL(8) for (size_t v = 0; v < kVectors; ++v) variance[v] = hn::Zero(d);
   // Of one panel, both are the same.
   const uint8_t* units[2] = {panels.units[first], panels.units[first + kPanels - 1]};
+  const uint8_t* middles[2] = {panels.middles[first], panels.middles[first + kPanels - 1]};
   const size_t groups = x.x.groups();
-  const size_t panel_bytes = groups / kGroups * kSpec.unit_bytes();
   for (size_t group = 0; group < groups; group += kGroups) {
-    if constexpr (kRows > 1) {  // between which memory would wait for arithmetic
+    if constexpr (kManyRegisters || kRows > 1) {
       HWY_UNROLL(2) for (size_t p = 0; p < kPanels; ++p) {
-        PrefetchBytes<kSpec.unit_bytes(), 2>(units[p] + panel_bytes);
+        PrefetchBytes<kSpec.unit_bytes(), kLevel>(units[p] + panels.units_ahead[first + p]);
       }
     }
     HWY_UNROLL(2) for (size_t g = 0; g < kGroups; ++g) {
@@ -135,9 +202,17 @@ HWY_INLINE void CoarsePanels(const PanelPair& panels, size_t first, const Coarse
         const VI32 start = hn::Set(DI32(), x_group[r * x.x.group_stride].factors.sum);
         HWY_UNROLL(8) for (size_t v = 0; v < kVectors; ++v) sum[r][v] = start;
       }
-      matmul::DotGroup<kTraits>(
-          matmul::PanelWeights<Format::kQ4_0>{{}, {units[0] + slab, units[1] + slab}, {}, g, 0},
-          x_group, x.x.group_stride, 0, sum);
+      const Slab slabs[2] = {{units[0] + slab, middles[0]}, {units[1] + slab, middles[1]}};
+      if (kRows > 1 || x.fine[group + g]) {
+        HWY_UNROLL(2) for (size_t p = 0; p < kPanels; ++p) {
+          PrefetchBytes<kMiddleBytes, kLevel>(middles[p] + panels.middles_ahead[first + p]);
+        }
+        matmul::DotGroup<CoarseTraits(4)>(FineWeights{{slabs[0], slabs[1]}}, x_group,
+                                          x.x.group_stride, 0, sum);
+      } else {
+        matmul::DotGroup<CoarseTraits(2)>(UnitWeights{{slabs[0], slabs[1]}}, x_group,
+                                          x.x.group_stride, 0, sum);
+      }
       HWY_UNROLL(8) for (size_t v = 0; v < kVectors; ++v) {
         const VF scale = LoadScales<kFormat>(units[v / kPanelVectors], g, v % kPanelVectors);
         variance[v] =
@@ -147,6 +222,8 @@ HWY_INLINE void CoarsePanels(const PanelPair& panels, size_t first, const Coarse
                             product[r][v]);
         }
       }
+      middles[0] += kMiddleBytes;
+      middles[1] += kMiddleBytes;
     }
     units[0] += kSpec.unit_bytes();
     units[1] += kSpec.unit_bytes();
@@ -168,7 +245,9 @@ HWY_INLINE void CoarsePanels(const PanelPair& panels, size_t first, const Coarse
 
 // For rows [row, row + kRows) of x and each panel p of the pair, the largest bound of its 16
 // outputs: bounds[r * stride + p * offset]. variances [groups] are at least those of these rows.
-// Reads the units of the panels, not their low slabs.
+// Reads the units of the panels (which should know what comes next), and of fine groups
+// the middle bits. Precondition: of several rows, all groups are fine (their time is that of
+// arithmetic, which is no less without).
 template <Format kFormat, size_t kRows>
 HWY_NOINLINE void CoarsePair(const PanelPair& panels, const CoarseActivations& x,
                              const float* HWY_RESTRICT variances, size_t row,

@@ -39,13 +39,11 @@ struct ScratchWeights {
 template <Format kFormat>
 struct PanelWeights {
   const uint8_t* units[2];  // of the two panels of a pair
-  const uint8_t* slabs[2];  // in these
-  const uint8_t* lows[2];   // their slabs of low bits, if the format has them
+  Slab slabs[2];            // of these
   size_t group;             // of the unit
   int first_quad;           // of the slab
   HWY_INLINE VU8 Codes(int q, size_t v) const {
-    return LoadCodes<kFormat>(slabs[v / kPanelVectors], lows[v / kPanelVectors], first_quad + q,
-                              v % kPanelVectors);
+    return LoadCodes<kFormat>(slabs[v / kPanelVectors], first_quad + q, v % kPanelVectors);
   }
   HWY_INLINE VF Scale(size_t v) const {
     return LoadScales<kFormat>(units[v / kPanelVectors], group, v % kPanelVectors);

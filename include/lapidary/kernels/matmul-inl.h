@@ -79,12 +79,15 @@ HWY_NOINLINE void QuantRows(const PanelPair& panels, Cols cols, const Activation
                             float* HWY_RESTRICT c) {
   constexpr QuantSpec kSpec = SpecOf(kFormat);
   constexpr size_t kGroupsPerSlab = kSlabInputs / kSpec.group;
+  constexpr size_t kMiddleBytes = kSpec.slab_bytes(Plane::kMiddle);
+  constexpr size_t kLowBytes = kSpec.slab_bytes(Plane::kLow);
   constexpr size_t kVectors = 2 * kPanelVectors;
   constexpr GroupTraits kTraits = TraitsOf(kSpec, Precision::kExact, kRows);
   const DF d;
   VF acc[kRows][kVectors];
   SetZero(acc);
   const uint8_t* units[2] = {panels.units[0], panels.units[1]};
+  const uint8_t* middles[2] = {panels.middles[0], panels.middles[1]};
   const uint8_t* lows[2] = {panels.lows[0], panels.lows[1]};
   const auto* HWY_RESTRICT x_group = GroupAt<kTraits.form>(x, row, 0);
   for (size_t k = 0; k < cols; k += kSpec.unit_inputs()) {
@@ -92,22 +95,25 @@ HWY_NOINLINE void QuantRows(const PanelPair& panels, Cols cols, const Activation
     PrefetchWeights<kFormat, kRows, kSpec.slabs_offset()>(units[1] + panels.units_ahead[1]);
     for (size_t s = 0; s < kSpec.unit_inputs() / kSlabInputs; ++s) {
       const size_t slab = kSpec.slabs_offset() + s * kSpec.slab_bytes();
-      const uint8_t* const slabs[2] = {units[0] + slab, units[1] + slab};
-      PrefetchWeights<kFormat, kRows, kSpec.slab_bytes()>(slabs[0] + panels.units_ahead[0]);
-      PrefetchWeights<kFormat, kRows, kSpec.slab_bytes()>(slabs[1] + panels.units_ahead[1]);
-      PrefetchWeights<kFormat, kRows, kSpec.low_slab_bytes()>(lows[0] + panels.lows_ahead[0]);
-      PrefetchWeights<kFormat, kRows, kSpec.low_slab_bytes()>(lows[1] + panels.lows_ahead[1]);
+      const Slab slabs[2] = {{units[0] + slab, middles[0], lows[0]},
+                             {units[1] + slab, middles[1], lows[1]}};
+      HWY_UNROLL(2) for (size_t p = 0; p < 2; ++p) {
+        PrefetchWeights<kFormat, kRows, kSpec.slab_bytes()>(slabs[p].units + panels.units_ahead[p]);
+        PrefetchWeights<kFormat, kRows, kMiddleBytes>(middles[p] + panels.middles_ahead[p]);
+        PrefetchWeights<kFormat, kRows, kLowBytes>(lows[p] + panels.lows_ahead[p]);
+      }
       HWY_UNROLL(2) for (size_t g = 0; g < kGroupsPerSlab; ++g) {
         const PanelWeights<kFormat> weights = {{units[0], units[1]},
                                                {slabs[0], slabs[1]},
-                                               {lows[0], lows[1]},
                                                s * kGroupsPerSlab + g,
                                                static_cast<int>(g) * kSpec.group / 4};
         AddGroup<kTraits>(weights, kSpec.zero, x_group, x.group_stride, g * kSpec.group, acc);
       }
       ++x_group;
-      lows[0] += kSpec.low_slab_bytes();
-      lows[1] += kSpec.low_slab_bytes();
+      HWY_UNROLL(2) for (size_t p = 0; p < 2; ++p) {
+        middles[p] += kMiddleBytes;
+        lows[p] += kLowBytes;
+      }
     }
     units[0] += kSpec.unit_bytes();
     units[1] += kSpec.unit_bytes();

@@ -20,31 +20,55 @@ namespace HWY_NAMESPACE {
 inline constexpr size_t kPanelVectors = kPanelRows / kLanes;  // vectors that hold one value per row
 inline constexpr size_t kSlabQuads = kSlabInputs / 4;
 
-// Bits of a line of 64 bytes, moved from bit `from` of every byte to bit `to`. There are no shifts
-// of bytes: words are shifted, and what crossed over is masked off.
-HWY_INLINE VU8 MoveBits(const uint8_t* HWY_RESTRICT line, int from, int to, uint8_t mask) {
-  const DU8 d;
-  const DU16 d16;
-  auto words = hn::BitCast(d16, hn::LoadU(d, line));
+// Bytes whose bit `from` becomes bit `to`. There are no shifts of bytes: words are shifted, and
+// what crosses over has to be masked off.
+HWY_INLINE VU8 ShiftBits(VU8 bytes, int from, int to) {
+  auto words = hn::BitCast(DU16(), bytes);
   if (from < to) words = hn::ShiftLeftSame(words, to - from);
   if (from > to) words = hn::ShiftRightSame(words, from - to);
-  return hn::And(hn::BitCast(d, words), hn::Set(d, mask));
+  return hn::BitCast(DU8(), words);
+}
+
+// Bits of a line of 64 bytes, moved from bit `from` of every byte to bit `to`.
+HWY_INLINE VU8 MoveBits(const uint8_t* HWY_RESTRICT line, int from, int to, uint8_t mask) {
+  return hn::And(ShiftBits(hn::LoadU(DU8(), line), from, to), hn::Set(DU8(), mask));
+}
+
+// The codes of 32 inputs of a panel.
+struct Slab {
+  const uint8_t* units;             // in a unit
+  const uint8_t* middle = nullptr;  // in the planes behind the units, if the format has them
+  const uint8_t* low = nullptr;
+};
+
+// Of a format with 2 bits in its units and 2 in the middle, the nibble that both are: in the high
+// half of the bytes, or with kLow in the low one; the other half is to be masked off. A line of
+// either plane holds four quads; the nibbles of two of them, every other one, are put together at
+// once (and the compiler sees that they are the same for both).
+template <bool kLow>
+HWY_INLINE VU8 LoadNibbles(const Slab& slab, int q, size_t v) {
+  const DU8 d;
+  const size_t at = v * kVectorBytes + static_cast<size_t>(q / 4) * kQuadBytes;
+  const VU8 units = hn::LoadU(d, slab.units + at);
+  const VU8 middle = hn::LoadU(d, slab.middle + at);
+  const bool odd = q % 2 != 0;
+  const VU8 both = hn::BitwiseIfThenElse(hn::Set(d, 0xCC), odd ? units : ShiftBits(units, 0, 2),
+                                         odd ? ShiftBits(middle, 2, 0) : middle);
+  return ShiftBits(both, q % 4 < 2 ? 0 : 4, kLow ? 0 : 4);
 }
 
 // Codes of quad q (0..7) of a slab as bytes: rows v * kLanes and following, four inputs of each.
-// q is a constant once the caller's loop is unrolled, and the shifts become immediate ones. `low`
-// is the slab of low bits, for formats in two planes.
+// q is a constant once the caller's loop is unrolled, and the shifts become immediate ones.
 template <Format kFormat>
-HWY_INLINE VU8 LoadCodes(const uint8_t* HWY_RESTRICT slab, const uint8_t* HWY_RESTRICT low, int q,
-                         size_t v) {
+HWY_INLINE VU8 LoadCodes(const Slab& planes, int q, size_t v) {
   constexpr QuantSpec kSpec = SpecOf(kFormat);
   const DU8 d;
-  slab += v * kVectorBytes;
-  if constexpr (kSpec.low_bits != 0) {
-    static_assert(kSpec.bits == 8 && kSpec.low_bits == 4);
-    const int from = q < 4 ? 0 : 4;
-    return hn::Or(MoveBits(slab + (q % 4) * kQuadBytes, from, 4, 0xF0),
-                  MoveBits(low + v * kVectorBytes + (q % 4) * kQuadBytes, from, 0, 0x0F));
+  const uint8_t* HWY_RESTRICT slab = planes.units + v * kVectorBytes;
+  if constexpr (kSpec.is_in_planes()) {
+    static_assert(kSpec.bits == 8 && kSpec.middle_bits == 2 && kSpec.low_bits == 4);
+    const VU8 low = hn::LoadU(d, planes.low + v * kVectorBytes + (q % 4) * kQuadBytes);
+    return hn::BitwiseIfThenElse(hn::Set(d, 0xF0), LoadNibbles<false>(planes, q, v),
+                                 ShiftBits(low, q < 4 ? 0 : 4, 0));
   } else if constexpr (kSpec.bits == 8) {
     return hn::LoadU(d, slab + q * kQuadBytes);
   } else if constexpr (kSpec.bits < 4) {

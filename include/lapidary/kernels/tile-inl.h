@@ -87,7 +87,7 @@ HWY_INLINE void ForRowTiles(size_t rows, const Tile& tile) {
 // with 4 KB. Of one row by plain bytes or floats processors see enough by themselves.
 inline constexpr ptrdiff_t kPrefetchBytes = kManyRegisters ? 4096 : 256;
 constexpr bool WantsPrefetch(const QuantSpec& spec, size_t rows) {
-  if (rows > 1 || spec.low_bits != 0) return true;
+  if (rows > 1 || spec.is_in_planes()) return true;
   if constexpr (kManyRegisters) return !spec.is_float() && spec.bits < 8;
   if (spec.is_float()) return spec.bits == 16;
   return spec.is_two_level() || (spec.bits != 4 && spec.bits != 8);
@@ -122,13 +122,20 @@ struct PanelPair {
   HWY_INLINE PanelPair(PanelRef a, PanelRef b)
       : format(a.matrix.format),
         cols(a.matrix.cols),
-        units{a.matrix.panel(a.panel), b.matrix.panel(b.panel)},
-        lows{a.matrix.low(a.panel), b.matrix.low(b.panel)} {}
+        units{a.matrix.panel(a.panel), b.matrix.panel(b.panel)} {
+    constexpr QuantSpec kSpec = kQ8_0PlanesSpec;  // of the only format in planes
+    if (format != kSpec.format) return;
+    middles[0] = a.matrix.panel(kSpec, Plane::kMiddle, a.panel);
+    middles[1] = b.matrix.panel(kSpec, Plane::kMiddle, b.panel);
+    lows[0] = a.matrix.panel(kSpec, Plane::kLow, a.panel);
+    lows[1] = b.matrix.panel(kSpec, Plane::kLow, b.panel);
+  }
 
   // After these panels, those of another pair are read, and not what lies behind these.
   void SetNext(const PanelPair& next) {
     for (size_t p = 0; p < 2; ++p) {
       units_ahead[p] = next.units[p] - units[p];
+      middles_ahead[p] = next.middles[p] - middles[p];
       lows_ahead[p] = next.lows[p] - lows[p];
     }
   }
@@ -136,8 +143,10 @@ struct PanelPair {
   Format format = Format::kF32;
   size_t cols = 0;
   const uint8_t* units[2] = {};
-  const uint8_t* lows[2] = {};  // slabs of low bits
+  const uint8_t* middles[2] = {};  // slabs, of a format in planes
+  const uint8_t* lows[2] = {};
   ptrdiff_t units_ahead[2] = {kPrefetchBytes, kPrefetchBytes};
+  ptrdiff_t middles_ahead[2] = {kPrefetchBytes, kPrefetchBytes};
   ptrdiff_t lows_ahead[2] = {kPrefetchBytes, kPrefetchBytes};
 };
 

@@ -66,6 +66,9 @@ template <Format kFormat, bool kSigned>
 HWY_NOINLINE void UnpackPanel(const PanelPair& panels, size_t p, size_t k0, size_t inputs,
                               MatMulScratch& scratch) {
   constexpr QuantSpec kSpec = SpecOf(kFormat);
+  constexpr size_t kSlabs = kSpec.unit_inputs() / kSlabInputs;
+  constexpr size_t kMiddleBytes = kSpec.slab_bytes(Plane::kMiddle);
+  constexpr size_t kLowBytes = kSpec.slab_bytes(Plane::kLow);
   const DF d;
   const size_t first_unit = k0 / kSpec.unit_inputs();
   const size_t units = inputs / kSpec.unit_inputs();
@@ -74,13 +77,14 @@ HWY_NOINLINE void UnpackPanel(const PanelPair& panels, size_t p, size_t k0, size
     uint8_t* HWY_RESTRICT codes = scratch.codes[vector / 2] + vector % 2 * kVectorBytes;
     float* HWY_RESTRICT scales = scratch.scales[vector / 2] + vector % 2 * kLanes;
     float* HWY_RESTRICT mins = scratch.mins[vector / 2] + vector % 2 * kLanes;
-    const uint8_t* low = panels.lows[p] + k0 / kSlabInputs * kSpec.low_slab_bytes();
+    const uint8_t* middle = panels.middles[p] + k0 / kSlabInputs * kMiddleBytes;
+    const uint8_t* low = panels.lows[p] + k0 / kSlabInputs * kLowBytes;
     for (size_t u = 0; u < units; ++u) {
       const uint8_t* unit = panels.units[p] + (first_unit + u) * kSpec.unit_bytes();
       if (v == 0) {  // a step of few rows waits for memory here
         PrefetchBytes<kSpec.unit_bytes(), 2>(unit + kUnpackPrefetchBytes);
-        PrefetchBytes<kSpec.unit_inputs() / kSlabInputs * kSpec.low_slab_bytes(), 2>(
-            low + kUnpackPrefetchBytes);
+        PrefetchBytes<kSlabs * kMiddleBytes, 2>(middle + kUnpackPrefetchBytes);
+        PrefetchBytes<kSlabs * kLowBytes, 2>(low + kUnpackPrefetchBytes);
       }
       for (size_t g = 0; g < kSpec.unit_groups(); ++g) {
         hn::Store(LoadScales<kFormat>(unit, g, v), d, scales);
@@ -91,9 +95,9 @@ HWY_NOINLINE void UnpackPanel(const PanelPair& panels, size_t p, size_t k0, size
         }
       }
       const uint8_t* slab = unit + kSpec.slabs_offset();
-      for (size_t s = 0; s < kSpec.unit_inputs() / kSlabInputs; ++s) {
+      for (size_t s = 0; s < kSlabs; ++s) {
         HWY_UNROLL(8) for (int q = 0; q < static_cast<int>(kSlabQuads); ++q) {
-          VU8 code = LoadCodes<kFormat>(slab, low, q, v);
+          VU8 code = LoadCodes<kFormat>({slab, middle, low}, q, v);
           if constexpr (kSigned && kSpec.zero != 0) {
             code = hn::Sub(code, hn::Set(DU8(), static_cast<uint8_t>(kSpec.zero)));
           }
@@ -101,7 +105,8 @@ HWY_NOINLINE void UnpackPanel(const PanelPair& panels, size_t p, size_t k0, size
           codes += 2 * kVectorBytes;
         }
         slab += kSpec.slab_bytes();
-        low += kSpec.low_slab_bytes();
+        middle += kMiddleBytes;
+        low += kLowBytes;
       }
     }
   }

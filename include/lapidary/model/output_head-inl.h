@@ -1,14 +1,16 @@
 // The output head: from what the decoder makes of a token to the logits of the next one.
 //
 // The head is the largest matrix of a small model (72 % of the bytes of a 270M step), and who wants
-// the best tokens only need not read all of it. If the embedding is stored in two planes, Best
-// reads the high bits of every row, which bounds its logit from above (kernels/coarse-inl.h), and
-// then computes exactly, panel by panel, what can still be among the best:
-//   1. the largest bound of every panel;
-//   2. the panels with the `count` largest bounds: the least of the `count` best logits among them
-//   is
-//      a lower bound of what the others must reach;
-//   3. the panels whose bound reaches it.
+// the best tokens only need not read all of it. If the embedding is stored in planes, Best reads
+// the high bits of every row, which bounds its logit from above (kernels/coarse-inl.h), and then
+// computes exactly, panel by panel, what can still be among the best:
+//   1. the largest bound of every panel: from 2 bits of most weights and 4 of some, or, of several
+//      rows, from 4 of all;
+//   2. exactly, some panels with the largest bounds: the least of the `count` best logits among
+//   them
+//      is one that the others must reach;
+//   3. after 2 bits, closer bounds from 4 of the panels whose bound reaches it, and 2. again;
+//   4. exactly, the panels whose bound reaches it still.
 // Exact logits are those of Logits, to the last bit.
 #if defined(LAPIDARY_MODEL_OUTPUT_HEAD_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef LAPIDARY_MODEL_OUTPUT_HEAD_INL_H_
@@ -90,6 +92,12 @@ class BestTokens {
 
 class OutputHead {
  public:
+  // The format that Best is for.
+  static constexpr Format kPlanes = Format::kQ8_0Planes;
+  // Panels that Best computes after 2 bits for a better idea of what the others must reach: with 64
+  // more panels 6300 of 16384 are left (text, real 270M, 2 fine groups), with 16 6500, with none
+  // 11100.
+  static constexpr size_t kMoreSeeds = 63;
   // Rows that are computed together; more would only make the workspace larger.
   static constexpr size_t kRows = 120;
   // The most tokens that Best finds faster than Logits does: beyond, too many panels remain.
@@ -127,7 +135,7 @@ class OutputHead {
   }
 
   // Whether Best reads less than Logits.
-  bool is_coarse() const { return SpecOf(weights_.format).low_bits != 0; }
+  bool is_coarse() const { return SpecOf(weights_.format).is_in_planes(); }
 
   // For each row of hidden, the `count` most likely of the first `choices` tokens, the best first.
   // Precondition: is_coarse().
@@ -170,6 +178,7 @@ class OutputHead {
     uint8_t* next = memory_.data() + exact;
     if (is_coarse()) {
       coarse_ = BindCoarseActivations(next, kRows, weights_.cols);
+      fine_ = coarse_.x.groups() / 4;
       variances_ = reinterpret_cast<float*>(next + coarse);
       next += coarse + variances;
     }
@@ -187,34 +196,50 @@ class OutputHead {
                    std::vector<std::vector<TokenLogit>>& result) {
     const size_t panels = CountPanels(std::min(choices, weights_.rows));
     const size_t stride = 2 * CountPairs(weights_);
+    const size_t groups = coarse_.x.groups();
+    const bool refines = rows == 1 && fine_ < groups;
     bounds_.resize(rows * stride);
+    ChooseFineGroups(hidden, refines ? fine_ : groups, coarse_);
     pool_->Run([&](size_t thread) HWY_ATTR { Coarse(thread, hidden, rows); });
 
     std::vector<BestTokens> best(rows, BestTokens(count));
-    tasks_.clear();
-    for (size_t r = 0; r < rows; ++r) {
-      const std::span<float> bounds(bounds_.data() + r * stride, panels);
-      BestTokens seeds(count);  // here a "token" is a panel
-      seeds.Add(0, bounds);
-      AddTasks(r, seeds.Take(), bounds);
-    }
-    RunTasks(choices, best);
-    tasks_.clear();
-    for (size_t r = 0; r < rows; ++r) {
-      const std::span<float> bounds(bounds_.data() + r * stride, panels);
-      std::vector<TokenLogit> rest;
+    const auto bounds_of = [&](size_t r) { return std::span(bounds_).subspan(r * stride, panels); };
+    const auto compute_seeds = [&](size_t seeds) {
+      for (size_t r = 0; r < rows; ++r) {
+        BestTokens largest(seeds);  // here a "token" is a panel
+        largest.Add(0, bounds_of(r));
+        std::vector<TokenLogit> chosen = largest.Take();
+        std::erase_if(chosen, [&](TokenLogit panel) { return panel.logit < best[r].least(); });
+        AddTasks(r, chosen, bounds_of(r));
+      }
+      RunTasks(choices, best);
+    };
+    std::vector<TokenLogit> rest;
+    const auto find_rest = [&](size_t r) {
+      rest.clear();
+      const std::span<const float> bounds = bounds_of(r);
       for (size_t panel = 0; panel < panels; ++panel) {
         if (bounds[panel] >= best[r].least()) rest.push_back({static_cast<int32_t>(panel), 0});
       }
-      AddTasks(r, rest, bounds);
+    };
+    if (refines) {
+      compute_seeds(count + kMoreSeeds);
+      find_rest(0);
+      if (!rest.empty()) Refine(hidden, rest);
+      AdaptFineGroups(rest.size(), panels);
     }
+    compute_seeds(count);
+    for (size_t r = 0; r < rows; ++r) {
+      find_rest(r);
+      AddTasks(r, rest, bounds_of(r));
+    }
+    if (rows == 1 && !refines) AdaptFineGroups(rest.size(), panels);
     RunTasks(choices, best);
     for (BestTokens& tokens : best) result.push_back(tokens.Take());
   }
 
   // The largest bound of every panel, for all rows.
   HWY_NOINLINE void Coarse(size_t thread, const float* HWY_RESTRICT hidden, size_t rows) {
-    constexpr Format kFormat = Format::kQ8_0Planes;
     const TeamMember member = {thread, pool_->size()};
     const Range mine = member.PartOf(rows);
     for (size_t r = mine.begin; r < mine.end; ++r) {
@@ -227,11 +252,56 @@ class OutputHead {
     const size_t pairs = CountPairs(weights_);
     const Range part = member.PartOf(pairs);
     for (size_t pair = part.begin; pair < part.end; ++pair) {
-      const PanelPair both = PairOf(weights_, pair);
+      const PanelPair both = CoarsePairOf(weights_, pair);
       ForRowTiles<kCoarseTileRows, 2, 1>(rows, [&](auto tile_rows, size_t r) HWY_ATTR {
-        CoarsePair<kFormat, tile_rows()>(both, coarse_, variances, r,
+        CoarsePair<kPlanes, tile_rows()>(both, coarse_, variances, r,
                                          bounds_.data() + 2 * r * pairs + pair, 2 * pairs, pairs);
       });
+    }
+  }
+
+  // Calls f(pair_at(i), i) for a part of some pairs. Each asks for what the next reads.
+  template <class PairAt, class F>
+  static void ForPairs(Range part, const PairAt& pair_at, const F& f) {
+    for (size_t i = part.begin; i < part.end; ++i) {
+      PanelPair both = pair_at(i);
+      both.SetNext(pair_at(std::min(i + 1, part.end - 1)));
+      f(both, i);
+    }
+  }
+
+  // Of one row, closer bounds for some panels, from the middle bits of all groups.
+  void Refine(const float* HWY_RESTRICT hidden, std::span<const TokenLogit> panels) {
+    ChooseFineGroups(hidden, coarse_.x.groups(), coarse_);
+    StoreCoarse(hidden, coarse_, 0);
+    pool_->Run([&](size_t thread) HWY_ATTR {
+      // Of an odd number, the last panel stands twice.
+      const auto panel = [&](size_t i) {
+        return static_cast<size_t>(panels[std::min(i, panels.size() - 1)].id);
+      };
+      const auto pair_at = [&](size_t i) HWY_ATTR {
+        return PanelPair({weights_, panel(2 * i)}, {weights_, panel(2 * i + 1)});
+      };
+      ForPairs(PartOf((panels.size() + 1) / 2, thread, pool_->size()), pair_at,
+               [&](const PanelPair& both, size_t i) HWY_ATTR {
+                 float bounds[2];
+                 CoarsePair<kPlanes, 1>(both, coarse_, coarse_.variances, 0, bounds, 0, 1);
+                 for (size_t p = 0; p < 2; ++p) bounds_[panel(2 * i + p)] = bounds[p];
+               });
+    });
+  }
+
+  // After a row of which `rest` of `panels` were left to look at more closely. A group that is fine
+  // costs as much as a 45th of all panels.
+  void AdaptFineGroups(size_t rest, size_t panels) {
+    const size_t groups = coarse_.x.groups();
+    if (fine_ == groups) {
+      // Exactly computed ones: with half the bits there would be many.
+      if (rest < panels / 256) fine_ -= 1 + fine_ / 4;
+    } else if (rest > panels / 8) {
+      fine_ = std::min(groups, fine_ + 1 + fine_ / 2);
+    } else if (rest < panels / 32 && fine_ > 0) {
+      fine_ -= 1 + fine_ / 4;
     }
   }
 
@@ -241,26 +311,25 @@ class OutputHead {
       const auto first = static_cast<size_t>(panels[i].id);
       const auto second = static_cast<size_t>(panels[std::min(i + 1, panels.size() - 1)].id);
       tasks_.push_back({row, {first, second}});
-      bounds[first] = bounds[second] = -HUGE_VALF;
+      bounds[first] = bounds[second] = NAN;  // which is never large enough
     }
   }
 
-  // Computes the tasks and adds their logits to the best of their rows.
+  // Computes the tasks and adds their logits to the best of their rows. None is left.
   void RunTasks(size_t choices, std::vector<BestTokens>& best) {
     if (tasks_.empty()) return;
-    constexpr Format kFormat = Format::kQ8_0Planes;
     logits_.resize(tasks_.size() * kPairOutputs);
     pool_->Run([&](size_t thread) HWY_ATTR {
-      const Range part = PartOf(tasks_.size(), thread, pool_->size());
-      for (size_t i = part.begin; i < part.end; ++i) {
-        const PanelTask& task = tasks_[i];
-        const PanelTask& next = tasks_[std::min(i + 1, part.end - 1)];
-        PanelPair both({weights_, task.panels[0]}, {weights_, task.panels[1]});
-        both.SetNext({{weights_, next.panels[0]}, {weights_, next.panels[1]}});
-        HWY_ALIGN float c[kPairOutputs];
-        matmul::QuantRows<kFormat, 1>(both, weights_.cols, exact_, task.row, c);
-        hwy::CopyBytes(c, logits_.data() + i * kPairOutputs, sizeof(c));
-      }
+      const auto pair_at = [&](size_t i) HWY_ATTR {
+        const auto& panels = tasks_[i].panels;
+        return PanelPair({weights_, panels[0]}, {weights_, panels[1]});
+      };
+      ForPairs(PartOf(tasks_.size(), thread, pool_->size()), pair_at,
+               [&](const PanelPair& both, size_t i) HWY_ATTR {
+                 HWY_ALIGN float c[kPairOutputs];
+                 matmul::QuantRows<kPlanes, 1>(both, weights_.cols, exact_, tasks_[i].row, c);
+                 hwy::CopyBytes(c, logits_.data() + i * kPairOutputs, sizeof(c));
+               });
     });
     for (size_t i = 0; i < tasks_.size(); ++i) {
       const PanelTask& task = tasks_[i];
@@ -271,6 +340,7 @@ class OutputHead {
         best[task.row].Add(static_cast<int32_t>(first), logits);
       }
     }
+    tasks_.clear();
   }
 
   PackedMatrix weights_;
@@ -278,6 +348,7 @@ class OutputHead {
   AlignedBuffer memory_;
   Activations exact_;                 // [kRows, width]
   CoarseActivations coarse_;          // [kRows, width]
+  size_t fine_ = 0;                   // groups of the next row alone: see AdaptFineGroups
   float* variances_ = nullptr;        // [threads, groups]: see FindLargestVariances
   ThreadScratch* scratch_ = nullptr;  // [threads]
   std::vector<float> bounds_;         // [rows, panels, rounded up to whole pairs]

@@ -369,7 +369,7 @@ inline Status Importer::Add(const Wanted& wanted) {
   if (spec == nullptr || (floats_only && !spec->is_float())) {
     std::string readable;
     for (const QuantSpec* known : kAllSpecs) {
-      if (known->low_bits != 0 || (floats_only && !known->is_float())) continue;
+      if (known->is_in_planes() || (floats_only && !known->is_float())) continue;
       if (!readable.empty()) readable += ", ";
       readable += known->name;
     }

@@ -115,7 +115,8 @@ inline SlabRow ReadCodes(Format format, const std::uint8_t* block, std::size_t i
 }
 
 // The codes without their lowest `bits`.
-inline SlabRow HighBits(const SlabRow& codes, int bits) {
+inline SlabRow DropBits(const SlabRow& codes, int bits) {
+  if (bits == 0) return codes;
   SlabRow high;
   const Quad mask = kLowBits * ((1u << (8 - bits)) - 1);
   for (std::size_t q = 0; q < 8; ++q) high.quads[q] = codes.quads[q] >> bits & mask;
@@ -152,6 +153,12 @@ inline void StoreCodes(int bits, const SlabRow& codes, std::uint8_t* slab, std::
     for (std::size_t i = 0; i < 8; ++i) eight |= (q[i] >> done & kLowBits) << i;
     store(eight);
   }
+}
+
+// The bits of a plane, of codes in a source file.
+inline void StorePlane(const QuantSpec& spec, Plane plane, const SlabRow& codes, std::uint8_t* slab,
+                       std::size_t row) {
+  StoreCodes(spec.plane_bits(plane), DropBits(codes, spec.bits_below(plane)), slab, row);
 }
 
 // Scales (and minima) of a block of a one-level format, which becomes group g of a unit.
@@ -251,9 +258,7 @@ inline void PackQuantPanel(const QuantSpec& spec, std::size_t row_bytes, const s
           PackScales(spec, block, i, row, unit);
         }
         for (std::size_t s = 0; s < slabs; ++s) {
-          SlabRow codes = ReadCodes(spec.format, block, s);
-          if (spec.low_bits != 0) codes = HighBits(codes, spec.low_bits);
-          StoreCodes(spec.bits - spec.low_bits, codes, slab, row);
+          StorePlane(spec, Plane::kUnits, ReadCodes(spec.format, block, s), slab, row);
           slab += spec.slab_bytes();
         }
         block += block_bytes;
@@ -262,9 +267,9 @@ inline void PackQuantPanel(const QuantSpec& spec, std::size_t row_bytes, const s
   }
 }
 
-// The slabs of low bits that belong to such a panel.
-inline void PackLowSlabs(const QuantSpec& spec, std::size_t row_bytes, const std::uint8_t* source,
-                         std::size_t rows, std::uint8_t* out) {
+// The slabs that belong to such a panel in a plane behind the units.
+inline void PackSlabs(const QuantSpec& spec, Plane plane, std::size_t row_bytes,
+                      const std::uint8_t* source, std::size_t rows, std::uint8_t* out) {
   const auto block_bytes = static_cast<std::size_t>(spec.source_bytes);
   const std::size_t slabs =
       static_cast<std::size_t>(spec.source_block) / kSlabInputs;  // of a block
@@ -272,9 +277,9 @@ inline void PackLowSlabs(const QuantSpec& spec, std::size_t row_bytes, const std
     for (std::size_t s = 0; s < slabs; ++s) {
       for (std::size_t row = 0; row < rows; ++row) {
         const std::uint8_t* block = source + row * row_bytes + b * block_bytes;
-        StoreCodes(spec.low_bits, ReadCodes(spec.format, block, s), out, row);
+        StorePlane(spec, plane, ReadCodes(spec.format, block, s), out, row);
       }
-      out += spec.low_slab_bytes();
+      out += spec.slab_bytes(plane);
     }
   }
 }
@@ -287,19 +292,9 @@ constexpr std::size_t SourceRowBytes(const QuantSpec& spec, std::size_t cols) {
          static_cast<std::size_t>(spec.source_bytes);
 }
 
-// What a packed matrix consists of, one behind the other.
-enum class Plane {
-  kUnits,  // [panels, units_bytes(cols)]
-  kLow,    // [panels, low_bytes(cols)]; empty unless the format keeps low bits apart
-};
-
-constexpr std::size_t PlanePanelBytes(const QuantSpec& spec, Plane plane, std::size_t cols) {
-  return plane == Plane::kUnits ? spec.units_bytes(cols) : spec.low_bytes(cols);
-}
-
 // Packs a plane of the panels [first, first + count) of a matrix.
 //   source  [rows, SourceRowBytes(cols)], the whole matrix; cols is a multiple of source_block
-//   out     [count, PlanePanelBytes(plane, cols)]
+//   out     [count, plane_bytes(plane, cols)]
 // Rows from `rows` on are zeros: the filling of the last panel, or whole panels behind it. Every
 // byte of `out` is written.
 inline void PackPanels(Format format, std::span<const std::uint8_t> source, std::size_t rows,
@@ -307,8 +302,8 @@ inline void PackPanels(Format format, std::span<const std::uint8_t> source, std:
                        Plane plane = Plane::kUnits) {
   const QuantSpec& spec = SpecOf(format);
   const std::size_t row_bytes = SourceRowBytes(spec, cols);
-  const std::size_t panel_bytes = PlanePanelBytes(spec, plane, cols);
-  if (panel_bytes == 0) return;  // low bits of a format that has no such plane; `out` may be null
+  const std::size_t panel_bytes = spec.plane_bytes(plane, cols);
+  if (panel_bytes == 0) return;  // a plane that the format has not; `out` may be null
   // A format with a second scale level and no min leaves a field of every unit untouched.
   const bool gaps = (spec.is_two_level() && !spec.has_min) || spec.padded_cols(cols) != cols;
   for (std::size_t i = 0; i < count; ++i) {
@@ -318,8 +313,8 @@ inline void PackPanels(Format format, std::span<const std::uint8_t> source, std:
     if (gaps || present < kPanelRows) std::memset(panel, 0, panel_bytes);
     if (present == 0) continue;
     const std::uint8_t* const begin = source.data() + row * row_bytes;
-    if (plane == Plane::kLow) {
-      internal::PackLowSlabs(spec, row_bytes, begin, present, panel);
+    if (plane != Plane::kUnits) {
+      internal::PackSlabs(spec, plane, row_bytes, begin, present, panel);
     } else if (spec.is_float()) {
       internal::PackFloatPanel(row_bytes, begin, present, panel);
     } else {

@@ -74,8 +74,8 @@ inline std::vector<PackSlice> CutIntoSlices(std::span<const ImportTensor> tensor
     const std::size_t row_bytes = SourceRowBytes(SpecOf(tensor.source_format), tensor.cols);
     const std::size_t panels = CountPanels(tensor.rows);
     std::size_t offset = 0;
-    for (const Plane plane : {Plane::kUnits, Plane::kLow}) {
-      const std::size_t panel_bytes = PlanePanelBytes(spec, plane, tensor.cols);
+    for (const Plane plane : kAllPlanes) {
+      const std::size_t panel_bytes = spec.plane_bytes(plane, tensor.cols);
       if (panel_bytes == 0) continue;
       const std::size_t step = std::max<std::size_t>(1, kSliceBytes / panel_bytes);
       for (std::size_t first = 0; first < panels; first += step) {

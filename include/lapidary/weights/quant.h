@@ -31,9 +31,9 @@
 // A codebook format replaces its 4-bit code by a byte, kCodebook[code], before anything else: its
 // values are stored 128 too high, so that they are unsigned like all codes, and 128 is the zero.
 //
-// A format in two planes (low_bits) keeps the lowest bits of its codes apart, in slabs behind the
-// units of all panels, so that who needs the high bits only reads no others:
-//   unit[panels][units]  slab of low bits[panels][slabs of a row]
+// A format in planes (middle_bits, low_bits) keeps all but the highest bits of its codes apart, in
+// slabs behind the units of all panels, so that who needs the high bits only reads no others:
+//   unit[panels][units]  slab of middle bits[panels][slabs of a row]  slab of low bits[...][...]
 //
 // Float formats have no scales: f32 panels hold input after input, 16 rows * 4 bytes; f16 and bf16
 // panels hold pairs of inputs, 16 rows * 2 inputs * 2 bytes. Odd columns are padded to pairs.
@@ -71,8 +71,9 @@ enum class Format : std::uint32_t {
   kIQ4_NL = 20,
   kIQ4_XS = 23,
   kBF16 = 30,
-  // Not of GGUF: the weights of Q8_0 in two planes, for the output head (model/output_head-inl.h).
-  kQ8_0Planes = 1008,
+  // Not of GGUF: the weights of Q8_0 in planes, for the output head (model/output_head-inl.h).
+  // (1008 was a layout in two planes.)
+  kQ8_0Planes = 2008,
 };
 
 enum class ScaleKind : std::uint8_t {
@@ -86,13 +87,22 @@ enum class ScaleKind : std::uint8_t {
 inline constexpr std::uint8_t kCodebook[16] = {1,   24,  45,  63,  79,  93,  106, 118,
                                                129, 141, 153, 166, 181, 197, 217, 241};
 
+// What a packed matrix consists of, one behind the other. Only units hold scales.
+enum class Plane {
+  kUnits,   // [panels][units]
+  kMiddle,  // [panels][slabs of a row]; empty unless the format keeps these bits apart
+  kLow,     // the same
+};
+inline constexpr Plane kAllPlanes[] = {Plane::kUnits, Plane::kMiddle, Plane::kLow};
+
 struct QuantSpec {
   Format format = Format::kF32;
   std::string_view name;
-  int bits = 0;      // of a stored code; of a value for float formats
-  int low_bits = 0;  // of these, kept in slabs of their own behind the units
-  int group = 1;     // inputs that share a scale: 16 or 32; 1 for float formats
-  int zero = 0;      // the code that means 0
+  int bits = 0;         // of a stored code; of a value for float formats
+  int middle_bits = 0;  // of these, kept in slabs of their own behind the units
+  int low_bits = 0;     // the same, the lowest
+  int group = 1;        // inputs that share a scale: 16 or 32; 1 for float formats
+  int zero = 0;         // the code that means 0
   ScaleKind scale = ScaleKind::kNone;
   bool has_min = false;
   bool has_codebook = false;
@@ -103,6 +113,16 @@ struct QuantSpec {
   constexpr bool is_two_level() const {
     return scale == ScaleKind::kF16TimesI8 || scale == ScaleKind::kF16TimesHalves;
   }
+  constexpr bool is_in_planes() const { return low_bits != 0; }
+  // Bits of a code that a plane holds.
+  constexpr int plane_bits(Plane plane) const {
+    if (plane == Plane::kMiddle) return middle_bits;
+    return plane == Plane::kLow ? low_bits : bits - middle_bits - low_bits;
+  }
+  // Bits of a code below these.
+  constexpr int bits_below(Plane plane) const {
+    return plane == Plane::kUnits ? middle_bits + low_bits : plane == Plane::kMiddle ? low_bits : 0;
+  }
   // Bits of a code as the arithmetic sees it.
   constexpr int code_bits() const { return has_codebook ? 8 : bits; }
 
@@ -111,12 +131,9 @@ struct QuantSpec {
   constexpr std::size_t unit_groups() const {
     return is_float() ? 0 : unit_inputs() / static_cast<std::size_t>(group);
   }
-  // Bytes of the codes of 32 inputs of a panel: in a unit, and behind the units.
-  constexpr std::size_t slab_bytes() const {
-    return kPanelRows * kSlabInputs * static_cast<std::size_t>(bits - low_bits) / 8;
-  }
-  constexpr std::size_t low_slab_bytes() const {
-    return kPanelRows * kSlabInputs * static_cast<std::size_t>(low_bits) / 8;
+  // Bytes of the codes of 32 inputs of a panel.
+  constexpr std::size_t slab_bytes(Plane plane = Plane::kUnits) const {
+    return kPanelRows * kSlabInputs * static_cast<std::size_t>(plane_bits(plane)) / 8;
   }
   // Offsets inside a unit.
   constexpr std::size_t scales_offset() const { return is_two_level() ? 2 * 2 * kPanelRows : 0; }
@@ -139,13 +156,15 @@ struct QuantSpec {
     return (cols + unit_inputs() - 1) >> std::countr_zero(unit_inputs());
   }
   constexpr std::size_t padded_cols(std::size_t cols) const { return units(cols) * unit_inputs(); }
-  // Bytes of a panel: its units, and its slabs of low bits if there are any.
-  constexpr std::size_t units_bytes(std::size_t cols) const { return units(cols) * unit_bytes(); }
-  constexpr std::size_t low_bytes(std::size_t cols) const {
-    return padded_cols(cols) / kSlabInputs * low_slab_bytes();
+  // Bytes of a panel, in a plane and in all of them.
+  constexpr std::size_t plane_bytes(Plane plane, std::size_t cols) const {
+    if (plane == Plane::kUnits) return units(cols) * unit_bytes();
+    return padded_cols(cols) / kSlabInputs * slab_bytes(plane);
   }
   constexpr std::size_t panel_bytes(std::size_t cols) const {
-    return units_bytes(cols) + low_bytes(cols);
+    std::size_t bytes = 0;
+    for (const Plane plane : kAllPlanes) bytes += plane_bytes(plane, cols);
+    return bytes;
   }
 };
 
@@ -198,8 +217,9 @@ inline constexpr QuantSpec kQ8_0Spec = {.format = Format::kQ8_0,
                                         .source_block = 32,
                                         .source_bytes = 34};
 inline constexpr QuantSpec kQ8_0PlanesSpec = {.format = Format::kQ8_0Planes,
-                                              .name = "Q8_0/2",
+                                              .name = "Q8_0/3",
                                               .bits = 8,
+                                              .middle_bits = 2,
                                               .low_bits = 4,
                                               .group = 32,
                                               .zero = 128,
@@ -376,7 +396,7 @@ constexpr const QuantSpec* FindSpec(std::uint32_t format) {
 // The same for the files of others.
 constexpr const QuantSpec* FindSourceSpec(std::uint32_t format) {
   const QuantSpec* spec = FindSpec(format);
-  return spec == nullptr || spec->low_bits != 0 ? nullptr : spec;
+  return spec == nullptr || spec->is_in_planes() ? nullptr : spec;
 }
 
 // A matrix in packed panels: a view of a mapped file, or of memory that packing filled.
@@ -384,7 +404,7 @@ struct PackedMatrix {
   Format format = Format::kF32;
   std::size_t rows = 0;  // outputs
   std::size_t cols = 0;  // inputs
-  // Units of all panels, then their slabs of low bits.
+  // Plane after plane.
   const std::uint8_t* data = nullptr;
 
   std::size_t panels() const { return CountPanels(rows); }
@@ -392,12 +412,14 @@ struct PackedMatrix {
   std::size_t bytes() const { return panels() * panel_bytes(); }
   // Units of panel i.
   const std::uint8_t* panel(std::size_t i) const {
-    return data + i * SpecOf(format).units_bytes(cols);
+    return data + i * SpecOf(format).plane_bytes(Plane::kUnits, cols);
   }
-  // Slabs of low bits of panel i.
-  const std::uint8_t* low(std::size_t i) const {
-    const QuantSpec& spec = SpecOf(format);
-    return data + panels() * spec.units_bytes(cols) + i * spec.low_bytes(cols);
+  // What panel i has in a plane. `spec` is that of the format: a constant makes this cheap.
+  const std::uint8_t* panel(const QuantSpec& spec, Plane plane, std::size_t i) const {
+    std::size_t before = 0;
+    if (plane != Plane::kUnits) before += spec.plane_bytes(Plane::kUnits, cols);
+    if (plane == Plane::kLow) before += spec.plane_bytes(Plane::kMiddle, cols);
+    return data + panels() * before + i * spec.plane_bytes(plane, cols);
   }
 };
 
