@@ -178,13 +178,12 @@ void Bounds(benchmark::State& state, bool fine, Shape head) {
           .value();
   const target::CoarseActivations x =
       target::BindCoarseActivations(const_cast<std::uint8_t*>(memory.data()), kRows, head.cols);
-  const std::size_t fine_groups = fine || kRows > 1 ? x.x.groups() : 0;
+  std::fill_n(x.fine, x.x.groups(), fine);
   std::vector<float> row(head.cols), variances(x.x.groups()), bounds(kRows * 2);
   for (std::size_t r = 0; r < kRows; ++r) {
     for (std::size_t i = 0; i < head.cols; ++i) {
       row[i] = std::sin(static_cast<float>(r * 31 + i * 7));
     }
-    if (r == 0) target::ChooseFineGroups(row.data(), fine_groups, x);
     target::StoreCoarse(row.data(), x, r);
   }
   target::FindLargestVariances(x, kRows, variances.data());
@@ -199,7 +198,7 @@ void Bounds(benchmark::State& state, bool fine, Shape head) {
     }
   }
   std::size_t bytes = w.panels() * SpecOf(w.format).plane_bytes(Plane::kUnits, w.cols);
-  if (fine_groups != 0) {
+  if (fine) {
     bytes += w.panels() * SpecOf(w.format).plane_bytes(Plane::kMiddle, w.cols);
   }
   Report(state, 2.0 * kRows * static_cast<double>(w.rows * w.cols), static_cast<double>(bytes),

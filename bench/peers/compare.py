@@ -92,7 +92,9 @@ def output_of(command):
 
 def blob_of(lapidary, gguf, folder):
     blob = folder / (gguf.stem + ".lap")
-    if not blob.exists() or blob.stat().st_mtime < gguf.stat().st_mtime:
+    # A program that was built anew may write blobs of another version.
+    newest = max(path.stat().st_mtime for path in (gguf, pathlib.Path(lapidary)))
+    if not blob.exists() or blob.stat().st_mtime < newest:
         output_of([lapidary, "convert", gguf, "-o", blob, "--json"])
     return blob
 
@@ -107,10 +109,13 @@ def engines_for(args, gguf, llama_python, openvino_python):
                                      openvino_folder(args, gguf, openvino_python),
                                      "--threads", args.threads, *sizes]
     blob = blob_of(args.lapidary, gguf, args.build)
+    # What a greedy step reads of the head depends on the text, so Lapidary gets one; llama.cpp reads all of it.
+    prompt = args.build / "prompt.ids"
+    prompt.write_text("\n".join((ROOT / f"tests/golden/texts/{text}.ids").read_text() for text in ("prose", "code")))
     for precision in PRECISIONS:
         engines[f"lapidary {precision}"] = [
             args.lapidary, "bench", "-m", blob, "-t", args.threads, "--precision", precision,
-            "-p", args.prefill, "-n", args.decode, "-r", args.runs, "--json"]
+            "-p", args.prefill, "-n", args.decode, "-r", args.runs, "--ids-file", prompt, "--json"]
     return engines
 
 

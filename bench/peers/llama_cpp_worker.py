@@ -26,7 +26,7 @@ def open_model(args, context, logits_all=False):
 def measure(args):
     model = open_model(args, args.prefill + args.decode)
     rng = random.Random(1)
-    # <bos> and ordinary pieces, as `lapidary bench` has them: speed does not depend on which.
+    # <bos> and ordinary pieces: speed does not depend on which.
     ids = [2] + [1000 + rng.randrange(200_000) for _ in range(args.prefill + args.decode - 1)]
     prefill, decode = [], []
     for run in range(args.runs + 1):  # the first warms up

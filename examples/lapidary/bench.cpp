@@ -26,6 +26,7 @@ struct BenchFlags {
   std::size_t decode = 128;
   std::size_t runs = 5;
   std::size_t sessions = 1;
+  std::optional<std::string> ids_file;
   bool image = false;
   bool all_logits = false;
   bool json = false;
@@ -37,9 +38,21 @@ struct BenchRun {
   std::string hash;  // of the last logits
 };
 
-// A prompt of <bos> and ids of ordinary pieces: the same in every run and on every machine. Speed
-// does not depend on which.
-std::vector<std::int32_t> MakeIds(std::size_t count) {
+// The beginning of a file of ids, or <bos> and ids of ordinary pieces: the same in every run and on
+// every machine. The speed of a prompt does not depend on which; a greedy step reads less of the
+// output head where the next token is plain, as it is in texts.
+Result<std::vector<std::int32_t>> PromptIds(const BenchFlags& flags) {
+  const std::size_t count = flags.prefill;
+  if (flags.ids_file) {
+    Result<std::vector<std::int32_t>> ids = ReadIds(*flags.ids_file);
+    if (!ids) return ids.error();
+    if (ids->size() < count) {
+      return MakeError(ErrorCode::kInvalidArgument, *flags.ids_file, ": expected at least ", count,
+                       " ids (--prefill), found ", ids->size());
+    }
+    ids->resize(count);
+    return ids;
+  }
   std::mt19937 random(1);
   std::vector<std::int32_t> ids = {kBos};
   while (ids.size() < count) ids.push_back(static_cast<std::int32_t>(1000 + random() % 200'000));
@@ -143,10 +156,11 @@ struct Report {
 
 Result<Report> Measure(const OpenedModel& opened, const BenchFlags& flags) {
   const Engine& model = *opened.model;
-  const std::vector<std::int32_t> ids = MakeIds(flags.prefill);
+  const Result<std::vector<std::int32_t>> ids = PromptIds(flags);
+  if (!ids) return ids.error();
   std::vector<BenchRun> runs;
   for (std::size_t i = 0; i < flags.runs; ++i) {
-    Result<BenchRun> run = RunOnce(opened, flags, ids);
+    Result<BenchRun> run = RunOnce(opened, flags, *ids);
     if (!run) return run.error();
     runs.push_back(*std::move(run));
     if (runs.back().hash != runs.front().hash) {
@@ -156,7 +170,7 @@ Result<Report> Measure(const OpenedModel& opened, const BenchFlags& flags) {
   }
   Report report;
   if (flags.sessions > 1 && flags.decode > 0) {
-    const Result<double> together = TimeTogether(opened, flags, ids);
+    const Result<double> together = TimeTogether(opened, flags, *ids);
     if (!together) return together.error();
     report.together_tok_s = *together;
   }
@@ -267,6 +281,11 @@ void AddBench(CLI::App& app, Command* chosen) {
                   flags.runs);
         AddNumber(command, {"--sessions", "N", "Time N sessions that decode together too [1]"}, 1,
                   1024, flags.sessions);
+        AddText(command,
+                {"--ids-file", "FILE",
+                 "Decimal ids between white space, of which the prompt is the beginning; otherwise "
+                 "it is drawn at random"},
+                flags.ids_file);
         AddFlag(command, "--image", "Time the encoding of a picture too", flags.image);
         AddFlag(command, "--all-logits",
                 "Compute the logits of all tokens at every step, as generations need that ask for "

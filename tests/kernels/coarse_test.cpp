@@ -91,7 +91,9 @@ class Case {
   const std::vector<float>& input(size_t r) const { return inputs_[r]; }
 
   void Store(size_t fine_groups) {
-    ChooseFineGroups(inputs_[0].data(), fine_groups, x_);
+    std::vector<float> squares(x_.x.groups());
+    SquaresOfGroups(inputs_[0].data(), x_.x.cols, squares.data());
+    ChooseFineGroups(squares, fine_groups, x_);
     for (size_t r = 0; r < inputs_.size(); ++r) StoreCoarse(inputs_[r].data(), x_, r);
     FindLargestVariances(x_, inputs_.size(), largest_.data());
   }

@@ -32,6 +32,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "lapidary/kernels/group_dot-inl.h"
 #include "lapidary/kernels/panel-inl.h"
@@ -85,26 +86,31 @@ inline CoarseActivations BindCoarseActivations(uint8_t* buffer, size_t rows, siz
   return coarse;
 }
 
-// The sum of the squares of a group of x, [cols].
-inline float SquaresOfGroup(const float* HWY_RESTRICT x, size_t cols, size_t group) {
-  const size_t begin = group * kActivationGroup;
-  float squares = 0;
-  for (size_t i = begin; i < std::min(begin + kActivationGroup, cols); ++i) squares += x[i] * x[i];
-  return squares;
+// The variance of the bits of a weight that are not read, if its scale is 1: that of the numbers 0
+// .. 15 or 0 .. 63.
+constexpr float CoarseVariance(bool fine) { return fine ? 255 / 12.0f : 4095 / 12.0f; }
+
+// The sums of the squares of each group of x, [cols]: squares [groups].
+inline void SquaresOfGroups(const float* HWY_RESTRICT x, size_t cols, float* HWY_RESTRICT squares) {
+  for (size_t begin = 0, g = 0; begin < cols; begin += kActivationGroup, ++g) {
+    squares[g] = 0;
+    for (size_t i = begin; i < std::min(begin + kActivationGroup, cols); ++i) {
+      squares[g] += x[i] * x[i];
+    }
+  }
 }
 
-// Makes `count` groups fine: those with the largest squares of x, [cols].
-inline void ChooseFineGroups(const float* HWY_RESTRICT x, size_t count,
+// Makes `count` groups fine: those with the largest squares.
+inline void ChooseFineGroups(std::span<const float> squares, size_t count,
                              const CoarseActivations& to) {
-  const size_t groups = to.x.groups();
-  std::fill_n(to.fine, groups, count >= groups);
-  if (count >= groups) return;
-  float* const squares = to.variances;  // of the first row, which has none yet
-  for (size_t g = 0; g < groups; ++g) squares[g] = SquaresOfGroup(x, to.x.cols, g);
-  for (size_t n = 0; n < count; ++n) {
-    const auto largest = static_cast<size_t>(std::max_element(squares, squares + groups) - squares);
+  std::fill_n(to.fine, to.x.groups(), count >= squares.size());
+  for (size_t n = 0; n < count && count < squares.size(); ++n) {
+    size_t largest = squares.size();
+    for (size_t g = 0; g < squares.size(); ++g) {
+      const bool larger = largest == squares.size() || squares[g] > squares[largest];
+      if (!to.fine[g] && larger) largest = g;
+    }
     to.fine[largest] = true;
-    squares[largest] = -1;
   }
 }
 
@@ -113,9 +119,10 @@ inline void ChooseFineGroups(const float* HWY_RESTRICT x, size_t count,
 inline void StoreCoarse(const float* HWY_RESTRICT x, const CoarseActivations& to, size_t row) {
   StoreActivations(x, 0, to.x.cols, kFormBytes, Precision::kFast, to.x, row);
   const size_t groups = to.x.groups();
+  float* HWY_RESTRICT variances = to.variances + row * groups;
+  SquaresOfGroups(x, to.x.cols, variances);
   for (size_t g = 0; g < groups; ++g) {
-    // weight = step scale (read - zero), and the variance of what is not read is that of the
-    // numbers 0 .. step - 1.
+    // weight = step scale (read - zero)
     const float step = to.fine[g] ? 16.0f : 64.0f;
     const float zero = 128.5f / step - 0.5f;
     GroupFactors& factors = GroupAt<kFormBytes>(to.x, row, g * kActivationGroup)->factors;
@@ -124,8 +131,8 @@ inline void StoreCoarse(const float* HWY_RESTRICT x, const CoarseActivations& to
     // The activations are rounded too: by errors of a twelfth of a squared step each, times weights
     // of at most 128.
     constexpr float kRounding = kActivationGroup * 128.0f * 128.0f / 12;
-    to.variances[row * groups + g] = (step * step - 1) / 12 * SquaresOfGroup(x, to.x.cols, g) +
-                                     kRounding * factors.scale * factors.scale;
+    variances[g] =
+        CoarseVariance(to.fine[g]) * variances[g] + kRounding * factors.scale * factors.scale;
     factors.scale *= step;
   }
 }

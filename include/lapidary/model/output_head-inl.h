@@ -35,6 +35,7 @@
 #include "lapidary/kernels/matmul-inl.h"
 #include "lapidary/kernels/quantize-inl.h"
 #include "lapidary/kernels/team_matmul-inl.h"
+#include "lapidary/model/fine_groups-inl.h"
 #include "lapidary/model/token_logit.h"
 #include "lapidary/weights/quant.h"
 
@@ -178,7 +179,7 @@ class OutputHead {
     uint8_t* next = memory_.data() + exact;
     if (is_coarse()) {
       coarse_ = BindCoarseActivations(next, kRows, weights_.cols);
-      fine_ = coarse_.x.groups() / 4;
+      fine_groups_ = FineGroups(coarse_.x.groups());
       variances_ = reinterpret_cast<float*>(next + coarse);
       next += coarse + variances;
     }
@@ -197,9 +198,11 @@ class OutputHead {
     const size_t panels = CountPanels(std::min(choices, weights_.rows));
     const size_t stride = 2 * CountPairs(weights_);
     const size_t groups = coarse_.x.groups();
-    const bool refines = rows == 1 && fine_ < groups;
+    const size_t fine = rows == 1 ? fine_groups_.next() : groups;
     bounds_.resize(rows * stride);
-    ChooseFineGroups(hidden, refines ? fine_ : groups, coarse_);
+    squares_.resize(groups);
+    SquaresOfGroups(hidden, weights_.cols, squares_.data());
+    ChooseFineGroups(squares_, fine, coarse_);
     pool_->Run([&](size_t thread) HWY_ATTR { Coarse(thread, hidden, rows); });
 
     std::vector<BestTokens> best(rows, BestTokens(count));
@@ -222,18 +225,20 @@ class OutputHead {
         if (bounds[panel] >= best[r].least()) rest.push_back({static_cast<int32_t>(panel), 0});
       }
     };
-    if (refines) {
-      compute_seeds(count + kMoreSeeds);
+    compute_seeds(fine < groups ? count + kMoreSeeds : count);
+    if (rows == 1) {
+      if (scale_squares_ == 0) scale_squares_ = MeanSquaredScale();
+      fine_groups_.Learn(squares_, scale_squares_, bounds_of(0), best[0].least());
+    }
+    if (fine < groups) {
       find_rest(0);
       if (!rest.empty()) Refine(hidden, rest);
-      AdaptFineGroups(rest.size(), panels);
+      compute_seeds(count);
     }
-    compute_seeds(count);
     for (size_t r = 0; r < rows; ++r) {
       find_rest(r);
       AddTasks(r, rest, bounds_of(r));
     }
-    if (rows == 1 && !refines) AdaptFineGroups(rest.size(), panels);
     RunTasks(choices, best);
     for (BestTokens& tokens : best) result.push_back(tokens.Take());
   }
@@ -272,7 +277,7 @@ class OutputHead {
 
   // Of one row, closer bounds for some panels, from the middle bits of all groups.
   void Refine(const float* HWY_RESTRICT hidden, std::span<const TokenLogit> panels) {
-    ChooseFineGroups(hidden, coarse_.x.groups(), coarse_);
+    ChooseFineGroups(squares_, squares_.size(), coarse_);
     StoreCoarse(hidden, coarse_, 0);
     pool_->Run([&](size_t thread) HWY_ATTR {
       // Of an odd number, the last panel stands twice.
@@ -291,18 +296,22 @@ class OutputHead {
     });
   }
 
-  // After a row of which `rest` of `panels` were left to look at more closely. A group that is fine
-  // costs as much as a 45th of all panels.
-  void AdaptFineGroups(size_t rest, size_t panels) {
-    const size_t groups = coarse_.x.groups();
-    if (fine_ == groups) {
-      // Exactly computed ones: with half the bits there would be many.
-      if (rest < panels / 256) fine_ -= 1 + fine_ / 4;
-    } else if (rest > panels / 8) {
-      fine_ = std::min(groups, fine_ + 1 + fine_ / 2);
-    } else if (rest < panels / 32 && fine_ > 0) {
-      fine_ -= 1 + fine_ / 4;
+  // The mean square of the scales, of some panels.
+  float MeanSquaredScale() const {
+    constexpr size_t kSome = 64;
+    const DF d;
+    VF sum = hn::Zero(d);
+    const size_t units = SpecOf(kPlanes).units(weights_.cols);
+    for (size_t i = 0; i < kSome; ++i) {
+      const uint8_t* unit = weights_.panel(i * (weights_.panels() - 1) / (kSome - 1));
+      for (size_t u = 0; u < units; ++u, unit += SpecOf(kPlanes).unit_bytes()) {
+        for (size_t v = 0; v < kPanelVectors; ++v) {
+          const VF scale = LoadScales<kPlanes>(unit, 0, v);
+          sum = hn::MulAdd(scale, scale, sum);
+        }
+      }
     }
+    return hn::ReduceSum(d, sum) / static_cast<float>(kSome * units * kPanelRows);
   }
 
   // Tasks for panels of a row, none of which becomes a task again.
@@ -346,9 +355,11 @@ class OutputHead {
   PackedMatrix weights_;
   ThreadPool* pool_;
   AlignedBuffer memory_;
-  Activations exact_;                 // [kRows, width]
-  CoarseActivations coarse_;          // [kRows, width]
-  size_t fine_ = 0;                   // groups of the next row alone: see AdaptFineGroups
+  Activations exact_;           // [kRows, width]
+  CoarseActivations coarse_;    // [kRows, width]
+  std::vector<float> squares_;  // [groups], of a row alone
+  FineGroups fine_groups_;
+  float scale_squares_ = 0;           // see MeanSquaredScale; 0 before it is needed
   float* variances_ = nullptr;        // [threads, groups]: see FindLargestVariances
   ThreadScratch* scratch_ = nullptr;  // [threads]
   std::vector<float> bounds_;         // [rows, panels, rounded up to whole pairs]

@@ -280,7 +280,7 @@ inline Result<PackedMatrix> WeightFile::Matrix(std::string_view name, std::size_
   const auto format = static_cast<std::uint32_t>((*section)->format);
   if (FindSpec(format) == nullptr) {
     return MakeError(ErrorCode::kUnsupported, path_.string(), ": matrix ", name, " has format ",
-                     format, ", which this version does not read");
+                     format, ", which this version does not read: convert its source again");
   }
   return PackedMatrix{
       .format = (*section)->format, .rows = rows, .cols = cols, .data = Bytes(**section).data()};
