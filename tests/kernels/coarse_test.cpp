@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <random>
 #include <vector>
 
@@ -81,6 +82,8 @@ class Case {
         memory_(*AlignedBuffer::Allocate(CoarseActivationBytes(inputs, cols), "activations")),
         x_(BindCoarseActivations(const_cast<uint8_t*>(memory_.data()), inputs, cols)),
         largest_(x_.x.groups()) {
+    // Whatever was in the memory before counts for nothing.
+    std::memset(const_cast<uint8_t*>(memory_.data()), 0x5A, memory_.size());
     for (size_t r = 0; r < inputs; ++r) {
       inputs_.push_back(UniformVector(random, cols, 10));
       inputs_.back()[7] = 300;  // one that makes the others small beside the step of their group
@@ -92,7 +95,7 @@ class Case {
 
   void Store(size_t fine_groups) {
     std::vector<float> squares(x_.x.groups());
-    SquaresOfGroups(inputs_[0].data(), x_.x.cols, squares.data());
+    SquaresOfGroups(inputs_[0].data(), x_.x.cols, squares);
     ChooseFineGroups(squares, fine_groups, x_);
     for (size_t r = 0; r < inputs_.size(); ++r) StoreCoarse(inputs_[r].data(), x_, r);
     FindLargestVariances(x_, inputs_.size(), largest_.data());

@@ -90,14 +90,11 @@ inline CoarseActivations BindCoarseActivations(uint8_t* buffer, size_t rows, siz
 // .. 15 or 0 .. 63.
 constexpr float CoarseVariance(bool fine) { return fine ? 255 / 12.0f : 4095 / 12.0f; }
 
-// The sums of the squares of each group of x, [cols]: squares [groups].
-inline void SquaresOfGroups(const float* HWY_RESTRICT x, size_t cols, float* HWY_RESTRICT squares) {
-  for (size_t begin = 0, g = 0; begin < cols; begin += kActivationGroup, ++g) {
-    squares[g] = 0;
-    for (size_t i = begin; i < std::min(begin + kActivationGroup, cols); ++i) {
-      squares[g] += x[i] * x[i];
-    }
-  }
+// The sums of the squares of each group of x, [cols]: squares [groups], zeros behind the last
+// input.
+inline void SquaresOfGroups(const float* HWY_RESTRICT x, size_t cols, std::span<float> squares) {
+  std::fill(squares.begin(), squares.end(), 0.0f);
+  for (size_t i = 0; i < cols; ++i) squares[i / kActivationGroup] += x[i] * x[i];
 }
 
 // Makes `count` groups fine: those with the largest squares.
@@ -119,7 +116,7 @@ inline void ChooseFineGroups(std::span<const float> squares, size_t count,
 inline void StoreCoarse(const float* HWY_RESTRICT x, const CoarseActivations& to, size_t row) {
   StoreActivations(x, 0, to.x.cols, kFormBytes, Precision::kFast, to.x, row);
   const size_t groups = to.x.groups();
-  float* HWY_RESTRICT variances = to.variances + row * groups;
+  const std::span<float> variances(to.variances + row * groups, groups);
   SquaresOfGroups(x, to.x.cols, variances);
   for (size_t g = 0; g < groups; ++g) {
     // weight = step scale (read - zero)

@@ -48,8 +48,8 @@ class FineGroups {
       const float cost =
           choice.fine == groups_
               ? kAllFine
-              : 1 + static_cast<float>(choice.fine) / static_cast<float>(groups_) +
-                    kAllFine * static_cast<float>(rest) / static_cast<float>(bounds.size());
+              : kSomeFine + static_cast<float>(choice.fine) / static_cast<float>(groups_) +
+                    kSecondLook * static_cast<float>(rest) / static_cast<float>(bounds.size());
       choice.cost += (cost - choice.cost) * (rows_ == 0 ? 1.0f : kMemory);
     }
     ++rows_;
@@ -63,11 +63,14 @@ class FineGroups {
     float cost = 0;  // mean, in first looks without fine groups
   };
 
-  // A first look with the middle bits of all groups: it reads 1.8 times as much as one without. A
-  // look with those of a fifth takes 1.2 times as long, with those of more than a fourth as long as
-  // with all: memory gives no less where a third of its lines are left out (270M, one core of
-  // Zen 5, `bounds/1/*` of lapidary_bench).
-  static constexpr float kAllFine = 1.75f;
+  // A first look with the middle bits of all groups reads 1.8 times as much as one without, and
+  // takes as much longer. One with those of a fifth takes 1.2 times as long, but with those of more
+  // than a fourth as long as with all: memory gives no less where a third of its lines are left
+  // out. A second look at all panels would take 3.4 times as long as the first look, because they
+  // do not lie one behind the other; to find them takes a tenth. (270M, Zen 5)
+  static constexpr float kAllFine = 1.8f;
+  static constexpr float kSomeFine = 1.1f;
+  static constexpr float kSecondLook = 3.4f;
   static constexpr float kMemory = 0.125f;  // weight of the last row
 
   // Of a typical output of a row: see kCoarseDeviations.

@@ -179,6 +179,7 @@ class OutputHead {
     uint8_t* next = memory_.data() + exact;
     if (is_coarse()) {
       coarse_ = BindCoarseActivations(next, kRows, weights_.cols);
+      refined_.resize(pool_->size());
       fine_groups_ = FineGroups(coarse_.x.groups());
       variances_ = reinterpret_cast<float*>(next + coarse);
       next += coarse + variances;
@@ -201,29 +202,24 @@ class OutputHead {
     const size_t fine = rows == 1 ? fine_groups_.next() : groups;
     bounds_.resize(rows * stride);
     squares_.resize(groups);
-    SquaresOfGroups(hidden, weights_.cols, squares_.data());
+    SquaresOfGroups(hidden, weights_.cols, squares_);
     ChooseFineGroups(squares_, fine, coarse_);
     pool_->Run([&](size_t thread) HWY_ATTR { Coarse(thread, hidden, rows); });
 
     std::vector<BestTokens> best(rows, BestTokens(count));
     const auto bounds_of = [&](size_t r) { return std::span(bounds_).subspan(r * stride, panels); };
+    std::vector<uint32_t> chosen;
     const auto compute_seeds = [&](size_t seeds) {
       for (size_t r = 0; r < rows; ++r) {
         BestTokens largest(seeds);  // here a "token" is a panel
         largest.Add(0, bounds_of(r));
-        std::vector<TokenLogit> chosen = largest.Take();
-        std::erase_if(chosen, [&](TokenLogit panel) { return panel.logit < best[r].least(); });
+        chosen.clear();
+        for (const TokenLogit& panel : largest.Take()) {
+          if (panel.logit >= best[r].least()) chosen.push_back(static_cast<uint32_t>(panel.id));
+        }
         AddTasks(r, chosen, bounds_of(r));
       }
       RunTasks(choices, best);
-    };
-    std::vector<TokenLogit> rest;
-    const auto find_rest = [&](size_t r) {
-      rest.clear();
-      const std::span<const float> bounds = bounds_of(r);
-      for (size_t panel = 0; panel < panels; ++panel) {
-        if (bounds[panel] >= best[r].least()) rest.push_back({static_cast<int32_t>(panel), 0});
-      }
     };
     compute_seeds(fine < groups ? count + kMoreSeeds : count);
     if (rows == 1) {
@@ -231,13 +227,12 @@ class OutputHead {
       fine_groups_.Learn(squares_, scale_squares_, bounds_of(0), best[0].least());
     }
     if (fine < groups) {
-      find_rest(0);
-      if (!rest.empty()) Refine(hidden, rest);
+      Refine(hidden, bounds_of(0), best[0].least());
       compute_seeds(count);
     }
     for (size_t r = 0; r < rows; ++r) {
-      find_rest(r);
-      AddTasks(r, rest, bounds_of(r));
+      FindAtLeast(bounds_of(r), {0, panels}, best[r].least(), chosen);
+      AddTasks(r, chosen, bounds_of(r));
     }
     RunTasks(choices, best);
     for (BestTokens& tokens : best) result.push_back(tokens.Take());
@@ -275,24 +270,40 @@ class OutputHead {
     }
   }
 
-  // Of one row, closer bounds for some panels, from the middle bits of all groups.
-  void Refine(const float* HWY_RESTRICT hidden, std::span<const TokenLogit> panels) {
+  // The panels of a range whose bound is at least so large.
+  static void FindAtLeast(std::span<const float> bounds, Range range, float least,
+                          std::vector<uint32_t>& found) {
+    const DF d;
+    found.clear();
+    for (size_t i = range.begin; i < range.end; i += kLanes) {
+      const size_t n = std::min(kLanes, range.end - i);
+      if (n == kLanes &&
+          hn::AllFalse(d, hn::Ge(hn::LoadU(d, bounds.data() + i), hn::Set(d, least)))) {
+        continue;
+      }
+      for (size_t j = i; j < i + n; ++j) {
+        if (bounds[j] >= least) found.push_back(static_cast<uint32_t>(j));
+      }
+    }
+  }
+
+  // Of one row, closer bounds for the panels whose bound is at least so large, from the middle bits
+  // of all groups.
+  void Refine(const float* HWY_RESTRICT hidden, std::span<float> bounds, float least) {
     ChooseFineGroups(squares_, squares_.size(), coarse_);
     StoreCoarse(hidden, coarse_, 0);
     pool_->Run([&](size_t thread) HWY_ATTR {
-      // Of an odd number, the last panel stands twice.
-      const auto panel = [&](size_t i) {
-        return static_cast<size_t>(panels[std::min(i, panels.size() - 1)].id);
-      };
+      std::vector<uint32_t>& panels = refined_[thread];
+      FindAtLeast(bounds, PartOf(bounds.size(), thread, pool_->size()), least, panels);
+      if (panels.size() % 2 != 0) panels.push_back(panels.back());
       const auto pair_at = [&](size_t i) HWY_ATTR {
-        return PanelPair({weights_, panel(2 * i)}, {weights_, panel(2 * i + 1)});
+        return PanelPair({weights_, panels[2 * i]}, {weights_, panels[2 * i + 1]});
       };
-      ForPairs(PartOf((panels.size() + 1) / 2, thread, pool_->size()), pair_at,
-               [&](const PanelPair& both, size_t i) HWY_ATTR {
-                 float bounds[2];
-                 CoarsePair<kPlanes, 1>(both, coarse_, coarse_.variances, 0, bounds, 0, 1);
-                 for (size_t p = 0; p < 2; ++p) bounds_[panel(2 * i + p)] = bounds[p];
-               });
+      ForPairs({0, panels.size() / 2}, pair_at, [&](const PanelPair& both, size_t i) HWY_ATTR {
+        float closer[2];
+        CoarsePair<kPlanes, 1>(both, coarse_, coarse_.variances, 0, closer, 0, 1);
+        for (size_t p = 0; p < 2; ++p) bounds[panels[2 * i + p]] = closer[p];
+      });
     });
   }
 
@@ -315,10 +326,9 @@ class OutputHead {
   }
 
   // Tasks for panels of a row, none of which becomes a task again.
-  void AddTasks(size_t row, std::span<const TokenLogit> panels, std::span<float> bounds) {
+  void AddTasks(size_t row, std::span<const uint32_t> panels, std::span<float> bounds) {
     for (size_t i = 0; i < panels.size(); i += 2) {
-      const auto first = static_cast<size_t>(panels[i].id);
-      const auto second = static_cast<size_t>(panels[std::min(i + 1, panels.size() - 1)].id);
+      const size_t first = panels[i], second = panels[std::min(i + 1, panels.size() - 1)];
       tasks_.push_back({row, {first, second}});
       bounds[first] = bounds[second] = NAN;  // which is never large enough
     }
@@ -359,10 +369,11 @@ class OutputHead {
   CoarseActivations coarse_;    // [kRows, width]
   std::vector<float> squares_;  // [groups], of a row alone
   FineGroups fine_groups_;
-  float scale_squares_ = 0;           // see MeanSquaredScale; 0 before it is needed
-  float* variances_ = nullptr;        // [threads, groups]: see FindLargestVariances
-  ThreadScratch* scratch_ = nullptr;  // [threads]
-  std::vector<float> bounds_;         // [rows, panels, rounded up to whole pairs]
+  std::vector<std::vector<uint32_t>> refined_;  // [threads]: panels
+  float scale_squares_ = 0;                     // see MeanSquaredScale; 0 before it is needed
+  float* variances_ = nullptr;                  // [threads, groups]: see FindLargestVariances
+  ThreadScratch* scratch_ = nullptr;            // [threads]
+  std::vector<float> bounds_;                   // [rows, panels, rounded up to whole pairs]
   std::vector<PanelTask> tasks_;
   std::vector<float> logits_;  // [tasks, kPairOutputs]
 };
