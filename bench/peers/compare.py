@@ -111,7 +111,8 @@ def engines_for(args, gguf, llama_python, openvino_python):
     blob = blob_of(args.lapidary, gguf, args.build)
     # What a greedy step reads of the head depends on the text, so Lapidary gets one; llama.cpp reads all of it.
     prompt = args.build / "prompt.ids"
-    prompt.write_text("\n".join((ROOT / f"tests/golden/texts/{text}.ids").read_text() for text in ("prose", "code")))
+    ids = [id for text in ("prose", "code") for id in (ROOT / f"tests/golden/texts/{text}.ids").read_text().split()]
+    prompt.write_text("\n".join((ids * (args.prefill // len(ids) + 1))[:args.prefill]))
     for precision in PRECISIONS:
         engines[f"lapidary {precision}"] = [
             args.lapidary, "bench", "-m", blob, "-t", args.threads, "--precision", precision,

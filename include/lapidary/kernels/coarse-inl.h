@@ -90,11 +90,19 @@ inline CoarseActivations BindCoarseActivations(uint8_t* buffer, size_t rows, siz
 // .. 15 or 0 .. 63.
 constexpr float CoarseVariance(bool fine) { return fine ? 255 / 12.0f : 4095 / 12.0f; }
 
-// The sums of the squares of each group of x, [cols]: squares [groups], zeros behind the last
-// input.
+// The sums of the squares of each group of x, [cols], whole groups: squares [groups], zeros behind
+// the last input.
 inline void SquaresOfGroups(const float* HWY_RESTRICT x, size_t cols, std::span<float> squares) {
-  std::fill(squares.begin(), squares.end(), 0.0f);
-  for (size_t i = 0; i < cols; ++i) squares[i / kActivationGroup] += x[i] * x[i];
+  const DF d;
+  for (size_t g = 0; g < squares.size(); ++g) {
+    VF sum = hn::Zero(d);
+    for (size_t i = g * kActivationGroup; i < std::min((g + 1) * kActivationGroup, cols);
+         i += kLanes) {
+      const VF value = hn::LoadU(d, x + i);
+      sum = hn::MulAdd(value, value, sum);
+    }
+    squares[g] = hn::ReduceSum(d, sum);
+  }
 }
 
 // Makes `count` groups fine: those with the largest squares.

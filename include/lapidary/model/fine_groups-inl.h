@@ -50,9 +50,9 @@ class FineGroups {
               ? kAllFine
               : kSomeFine + static_cast<float>(choice.fine) / static_cast<float>(groups_) +
                     kSecondLook * static_cast<float>(rest) / static_cast<float>(bounds.size());
-      choice.cost += (cost - choice.cost) * (rows_ == 0 ? 1.0f : kMemory);
+      choice.cost += (cost - choice.cost) * (has_learnt_ ? kMemory : 1.0f);
     }
-    ++rows_;
+    has_learnt_ = true;
     const auto cheaper = [](const Choice& a, const Choice& b) { return a.cost < b.cost; };
     next_ = static_cast<size_t>(std::min_element(choices_, std::end(choices_), cheaper) - choices_);
   }
@@ -96,7 +96,7 @@ class FineGroups {
   Choice choices_[4] = {};
   size_t groups_ = 0;
   size_t next_ = 3;  // at first, all
-  size_t rows_ = 0;
+  bool has_learnt_ = false;
 };
 
 }  // namespace HWY_NAMESPACE

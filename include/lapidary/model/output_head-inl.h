@@ -43,6 +43,24 @@ HWY_BEFORE_NAMESPACE();
 namespace lapidary {
 namespace HWY_NAMESPACE {
 
+// Calls f(i) for those of a range of values that are at least least(), which f may raise. Nearly
+// all are below it, and passed over by vectors.
+template <class Least, class F>
+HWY_INLINE void ForEachAtLeast(std::span<const float> values, Range range, const Least& least,
+                               const F& f) {
+  const DF d;
+  for (size_t i = range.begin; i < range.end; i += kLanes) {
+    const size_t end = std::min(i + kLanes, range.end);
+    if (end == i + kLanes) {
+      const auto reach = hn::Ge(hn::LoadU(d, values.data() + i), hn::Set(d, least()));
+      if (hn::AllFalse(d, reach)) continue;
+    }
+    for (size_t j = i; j < end; ++j) {
+      if (values[j] >= least()) f(j);
+    }
+  }
+}
+
 // The `count` most likely of the tokens that are added. A logit that is NaN does not count.
 class BestTokens {
  public:
@@ -62,18 +80,11 @@ class BestTokens {
   }
   // Tokens first, first + 1, ...
   void Add(int32_t first, std::span<const float> logits) {
-    const DF d;
-    const auto add = [&](size_t i) {
-      if (logits[i] >= least()) Add({first + static_cast<int32_t>(i), logits[i]});
-    };
-    size_t i = 0;
-    for (; i + kLanes <= logits.size(); i += kLanes) {
-      // Nearly all are behind the least of those kept.
-      const auto reach = hn::Ge(hn::LoadU(d, logits.data() + i), hn::Set(d, least()));
-      if (hn::AllFalse(d, reach)) continue;
-      for (size_t j = 0; j < kLanes; ++j) add(i + j);
-    }
-    for (; i < logits.size(); ++i) add(i);
+    ForEachAtLeast(
+        logits, {0, logits.size()}, [&] { return least(); },
+        [&](size_t i) {
+          Add({first + static_cast<int32_t>(i), logits[i]});
+        });
   }
 
   // The best first.
@@ -179,6 +190,7 @@ class OutputHead {
     uint8_t* next = memory_.data() + exact;
     if (is_coarse()) {
       coarse_ = BindCoarseActivations(next, kRows, weights_.cols);
+      squares_.resize(coarse_.x.groups());
       refined_.resize(pool_->size());
       fine_groups_ = FineGroups(coarse_.x.groups());
       variances_ = reinterpret_cast<float*>(next + coarse);
@@ -201,8 +213,7 @@ class OutputHead {
     const size_t groups = coarse_.x.groups();
     const size_t fine = rows == 1 ? fine_groups_.next() : groups;
     bounds_.resize(rows * stride);
-    squares_.resize(groups);
-    SquaresOfGroups(hidden, weights_.cols, squares_);
+    if (rows == 1) SquaresOfGroups(hidden, weights_.cols, squares_);
     ChooseFineGroups(squares_, fine, coarse_);
     pool_->Run([&](size_t thread) HWY_ATTR { Coarse(thread, hidden, rows); });
 
@@ -273,24 +284,16 @@ class OutputHead {
   // The panels of a range whose bound is at least so large.
   static void FindAtLeast(std::span<const float> bounds, Range range, float least,
                           std::vector<uint32_t>& found) {
-    const DF d;
     found.clear();
-    for (size_t i = range.begin; i < range.end; i += kLanes) {
-      const size_t n = std::min(kLanes, range.end - i);
-      if (n == kLanes &&
-          hn::AllFalse(d, hn::Ge(hn::LoadU(d, bounds.data() + i), hn::Set(d, least)))) {
-        continue;
-      }
-      for (size_t j = i; j < i + n; ++j) {
-        if (bounds[j] >= least) found.push_back(static_cast<uint32_t>(j));
-      }
-    }
+    ForEachAtLeast(
+        bounds, range, [&] { return least; },
+        [&](size_t i) { found.push_back(static_cast<uint32_t>(i)); });
   }
 
   // Of one row, closer bounds for the panels whose bound is at least so large, from the middle bits
   // of all groups.
   void Refine(const float* HWY_RESTRICT hidden, std::span<float> bounds, float least) {
-    ChooseFineGroups(squares_, squares_.size(), coarse_);
+    std::fill_n(coarse_.fine, coarse_.x.groups(), true);
     StoreCoarse(hidden, coarse_, 0);
     pool_->Run([&](size_t thread) HWY_ATTR {
       std::vector<uint32_t>& panels = refined_[thread];
