@@ -51,9 +51,9 @@ inline constexpr float kCoarseDeviations = 7.0f;
 inline constexpr size_t kCoarseTileRows = 4;
 
 // Pair i of a matrix in planes, as PairOf finds it, for those who pass over the highest bits of all
-// pairs: units are asked for so many bytes ahead (one row by the units of the 270M's head: 0.69 ms
-// per 128 MB of planes; 0.79 with 4 KB, 0.74 with 12 KB; one core of Zen 5), middle slabs, of which
-// few may be wanted, when the panel before is read.
+// pairs: units are asked for so many bytes ahead (`bounds/1/units/270M` of lapidary_bench: 0.79 ms;
+// 0.85 with 4 KB, 0.83 with 12 KB; one core of Zen 5), middle slabs, of which few may be wanted,
+// when the panel before is read.
 inline constexpr ptrdiff_t kCoarsePrefetchBytes = 8192;
 HWY_INLINE PanelPair CoarsePairOf(const PackedMatrix& w, size_t i) {
   PanelPair pair = PairOf(w, i);
