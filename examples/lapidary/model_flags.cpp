@@ -15,7 +15,7 @@ void AddModelFlags(CLI::App& command, ModelFlags& flags, Need need_model) {
   AddNumber(command, {"-t,--threads", "N", "Threads [all processors]"}, 1, 1024, flags.threads);
   AddChoice(command,
             {"--precision", "P",
-             StrCat("Activations of prefill: fast (8 bits) or exact (16 bits) [",
+             StrCat("Activations of prefill and of many sessions: fast (8 bits) or exact (16) [",
                     PrecisionName(ModelOptions().precision), "]")},
             {"fast", "exact"}, flags.precision);
   AddNumber(command, {"--chunk", "N", StrCat("Tokens of a step of prefill [", flags.chunk, "]")}, 1,

@@ -68,8 +68,8 @@ GuessCallback DraftOf(std::shared_ptr<Session> draft) {
 //
 // A round is a step and the tokens that it yields: one, and the guesses that come true. It saves,
 // or costs, the difference between its time and that of as many rounds without guesses. Guessing
-// goes on while its losses stay below one such round and a hundredth of the time so far: a text in
-// which no guess comes true takes 1 to 2 % longer.
+// goes on while its losses stay below two such rounds and a hundredth of the time so far: a text of
+// 200 tokens in which no guess comes true takes 2 to 3 % longer.
 class Speculation {
  public:
   explicit Speculation(GuessCallback guess) : guess_(std::move(guess)) {}
@@ -82,10 +82,11 @@ class Speculation {
   std::vector<std::int32_t> NextRound(std::span<const std::int32_t> ids, double seconds,
                                       std::size_t useful) {
     if (!guess_) return {};
-    EndRound(seconds);
+    if (began_ >= 0) EndRound(seconds);
+    began_ = seconds;
     guessed_ = came_true_ = 0;
     const std::size_t most = std::min(most_, useful);
-    if (most == 0 || one_ == 0 || saved_ < -(one_ + 0.01 * seconds)) return {};
+    if (most == 0 || one_ == 0 || saved_ < -(2 * one_ + 0.01 * seconds)) return {};
     std::vector<std::int32_t> guesses = guess_(ids, most);
     guesses.resize(std::min(guesses.size(), most));
     guessed_ = guesses.size();
@@ -97,12 +98,13 @@ class Speculation {
   std::size_t guesses_true() const { return all_came_true_ + came_true_; }
 
  private:
-  // With the token that is certain, 4 or 16 rows of activations: whole register tiles.
-  static constexpr std::size_t kFewest = 3, kMost = 15;
+  // With the token that is certain, 4, 8 or 12 rows of activations: whole register tiles. 16 rows
+  // take as long for a row as 12 do (`lapidary bench --sessions`, 270M, Zen 5), and more of them
+  // are in vain.
+  static constexpr std::size_t kFewest = 3, kMost = 11;
 
   void EndRound(double seconds) {
     const double took = seconds - began_;
-    began_ = seconds;
     all_guessed_ += guessed_;
     all_came_true_ += came_true_;
     if (guessed_ == 0) {
@@ -124,7 +126,7 @@ class Speculation {
   std::size_t most_ = kFewest;                       // guesses of a round
   std::size_t guessed_ = 0, came_true_ = 0;          // in this round
   std::size_t all_guessed_ = 0, all_came_true_ = 0;  // in the rounds before
-  double began_ = 0;                                 // this round, in seconds
+  double began_ = -1;                                // this round, in seconds; below 0: none yet
   double one_ = 0;    // seconds of a round without guesses; 0: not known
   double saved_ = 0;  // seconds
 };

@@ -244,10 +244,12 @@ HWY_INLINE void CoarsePanels(const PanelPair& panels, size_t first, const Coarse
   HWY_UNROLL(8) for (size_t v = 0; v < kVectors; ++v) {
     margin[v] = hn::Mul(hn::Sqrt(variance[v]), hn::Set(d, kCoarseDeviations));
   }
-  for (size_t r = 0; r < kRows; ++r) {
-    for (size_t p = 0; p < kPanels; ++p) {
+  // Unrolled like all loops over sums: else these are kept in memory, not in registers (8 rows of the
+  // 270M's head: 1.1 times as long).
+  HWY_UNROLL(4) for (size_t r = 0; r < kRows; ++r) {
+    HWY_UNROLL(2) for (size_t p = 0; p < kPanels; ++p) {
       VF largest = hn::Set(d, -HUGE_VALF);
-      for (size_t v = p * kPanelVectors; v < (p + 1) * kPanelVectors; ++v) {
+      HWY_UNROLL(4) for (size_t v = p * kPanelVectors; v < (p + 1) * kPanelVectors; ++v) {
         largest = hn::Max(largest, hn::Add(product[r][v], margin[v]));
       }
       bounds[r * stride + (first + p) * offset] = hn::ReduceMax(d, largest);

@@ -2,9 +2,9 @@
 //
 // The unit of work is a pair of panels, 32 outputs, times some rows of activations; threads divide
 // the pairs among them. One row (decode) reads the panels in place: the time is that of reading
-// memory. With AVX-512 so do more rows of kExact, four at a time (see InPlaceRows). Otherwise many
-// rows (prefill) unpack a stretch of the pair once into an L1-sized scratch and pass over it with
-// register tiles of kTileRows rows by two vectors of outputs.
+// memory. With AVX-512 so do more rows, four at a time (see InPlaceRows). Otherwise many rows
+// (prefill) unpack a stretch of the pair once into an L1-sized scratch and pass over it with register
+// tiles of kTileRows rows by two vectors of outputs.
 //
 // Every output is summed in one order, whatever the tile, the block, the thread or the vector
 // width: exact integers within a group of 16 or 32 inputs, then f32 over the groups from first to
@@ -74,7 +74,7 @@ HWY_NOINLINE void QuantTile(TileColumn w, const Activations& x, size_t row, floa
 // kRows rows times a pair of panels, read in place: c[kRows][kPairOutputs]. Both panels at once,
 // because two streams of reads keep the memory busier than one. `cols` is panels.cols, or a
 // constant of the compiler.
-template <Format kFormat, size_t kRows, class Cols>
+template <Format kFormat, size_t kRows, Precision kPrecision = Precision::kExact, class Cols>
 HWY_NOINLINE void QuantRows(const PanelPair& panels, Cols cols, const Activations& x, size_t row,
                             float* HWY_RESTRICT c) {
   constexpr QuantSpec kSpec = SpecOf(kFormat);
@@ -82,7 +82,7 @@ HWY_NOINLINE void QuantRows(const PanelPair& panels, Cols cols, const Activation
   constexpr size_t kMiddleBytes = kSpec.slab_bytes(Plane::kMiddle);
   constexpr size_t kLowBytes = kSpec.slab_bytes(Plane::kLow);
   constexpr size_t kVectors = 2 * kPanelVectors;
-  constexpr GroupTraits kTraits = TraitsOf(kSpec, Precision::kExact, kRows);
+  constexpr GroupTraits kTraits = TraitsOf(kSpec, kPrecision, kRows);
   const DF d;
   VF acc[kRows][kVectors];
   SetZero(acc);
@@ -122,6 +122,29 @@ HWY_NOINLINE void QuantRows(const PanelPair& panels, Cols cols, const Activation
     HWY_UNROLL(8) for (size_t v = 0; v < kVectors; ++v) {
       hn::Store(acc[r][v], d, c + r * kPairOutputs + v * kLanes);
     }
+  }
+}
+
+// `rows` rows times a group of pairs of panels, read in place for every tile of them. In kFast there
+// are at least kInPlaceTileRows, and no kernel of one row: the last tile may do again what the one
+// before did.
+template <Format kFormat, Precision kPrecision>
+HWY_INLINE void QuantGroupInPlace(std::span<const PanelPair> group, const Activations& x,
+                                  size_t row0, size_t rows, float* HWY_RESTRICT c) {
+  constexpr size_t kTile = std::min(InPlaceRows(kFormat, kPrecision), kInPlaceTileRows);
+  for (const PanelPair& panels : group) {
+    const auto tile = [&](auto tile_rows, size_t r) HWY_ATTR {
+      QuantRows<kFormat, tile_rows(), kPrecision>(panels, panels.cols, x, row0 + r,
+                                                  c + r * kPairOutputs);
+    };
+    if constexpr (kPrecision == Precision::kExact) {
+      ForRowTiles<kTile, 1>(rows, tile);
+    } else {
+      for (size_t r = 0; r < rows; r += kTile) {
+        tile(std::integral_constant<size_t, kTile>(), std::min(r, rows - kTile));
+      }
+    }
+    c += rows * kPairOutputs;
   }
 }
 
@@ -301,7 +324,7 @@ HWY_NOINLINE void MatMulAlike(std::span<const PanelPair> group, const Activation
         multiply(terms);
       }
     } else {
-      constexpr size_t kFew = InPlaceRows(kFormat);
+      constexpr size_t kFew = InPlaceRows(kFormat, Precision::kExact);
       constexpr size_t kMany = kFew == kAllRows ? kFew : kFew + 1;
       constexpr GroupTraits kTraits = TraitsOf(kSpec, Precision::kExact, kMany);
       bool amx_tiles = false;
@@ -309,14 +332,13 @@ HWY_NOINLINE void MatMulAlike(std::span<const PanelPair> group, const Activation
         amx_tiles = precision == Precision::kExact && rows >= amx::kTileRows && HasAmx();
       }
       if (precision == Precision::kExact && rows <= kFew && !amx_tiles) {
-        for (const PanelPair& panels : group) {
-          ForRowTiles<std::min(kFew, kInPlaceTileRows), 1>(rows, [&](auto tile_rows,
-                                                                     size_t r) HWY_ATTR {
-            QuantRows<kFormat, tile_rows()>(panels, panels.cols, x, row0 + r, c + r * kPairOutputs);
-          });
-          c += rows * kPairOutputs;
+        return QuantGroupInPlace<kFormat, Precision::kExact>(group, x, row0, rows, c);
+      }
+      if constexpr (InPlaceRows(kFormat, Precision::kFast) != 0) {
+        if (precision == Precision::kFast && rows >= kInPlaceTileRows &&
+            rows <= InPlaceRows(kFormat, Precision::kFast)) {
+          return QuantGroupInPlace<kFormat, Precision::kFast>(group, x, row0, rows, c);
         }
-        return;
       }
       QuantKernels kernels = {&UnpackPanel<kFormat, false>,
                               &QuantColumn<TraitsOf(kSpec, Precision::kFast, kMany)>, kSpec.zero};

@@ -71,7 +71,10 @@ constexpr unsigned VectorFormFor(Format format, Precision precision, size_t rows
   // where it serves one row, if sums of codes rarely have to leave the 16 bits: 32 inputs of 8
   // outputs take 34 instead of 48 instructions with codes of 4 bits, 36 with 5. With 6 they would
   // have to leave after every second step.
-  if (exact) return rows <= InPlaceRows(format) && spec.code_bits() <= 5 ? kFormPlanes : kFormWords;
+  if (exact) {
+    const bool in_place = rows <= InPlaceRows(format, precision);
+    return in_place && spec.code_bits() <= 5 ? kFormPlanes : kFormWords;
+  }
   return spec.code_bits() < 8 ? kFormBytes : kFormWords;
 }
 

@@ -13,6 +13,7 @@
 #include <limits>
 #include <type_traits>
 
+#include "lapidary/config/precision.h"
 #include "lapidary/kernels/panel-inl.h"
 #include "lapidary/kernels/simd-inl.h"
 #include "lapidary/weights/quant.h"
@@ -37,25 +38,29 @@ inline constexpr size_t kMostSums = kManyRegisters ? 24 : 12;
 // to unpack again for every tile costs less than to store what was unpacked and read it.
 inline constexpr size_t kInPlaceTileRows = kManyRegisters && kPanelVectors == 1 ? 4 : 1;
 
-// How many are few: 16 rows take 0.6 (Q8_0) to 0.8 (Q4_0) of the time that they take with unpacked
-// weights, 64 rows 0.84 to 0.98. Hundreds take 0.94 to 1 with plain groups of 32, 1.02 to 1.04 with
-// K-quants (one core of Zen 5). Formats of which files hold little have only what one row needs:
-// their kernels of four rows would be 4 % of the code of the smallest program.
+// How many are few. In kExact 16 rows take 0.6 (Q8_0) to 0.8 (Q4_0) of the time that they take with
+// unpacked weights, 64 rows 0.84 to 0.98. Hundreds take 0.94 to 1 with plain groups of 32, 1.02 to
+// 1.04 with K-quants (one core of Zen 5). In kFast, whose single rows are those of kExact (see
+// kMemoryBoundRows), a step of 8, 16 and 64 rows takes 0.75, 0.8 and 0.91 of the time (1B Q4_0) and
+// hundreds 0.98 (1B) to 1.03 (270M Q4_K_M). Formats of which files hold little have only what one
+// row needs: their kernels of four rows would be 4 % of the code of the smallest program.
 inline constexpr size_t kAllRows = std::numeric_limits<size_t>::max();
-constexpr size_t InPlaceRows(Format format) {
-  if (kInPlaceTileRows == 1) return 1;
+constexpr size_t InPlaceRows(Format format, Precision precision) {
+  const bool exact = precision == Precision::kExact;
+  if (kInPlaceTileRows == 1) return exact ? 1 : 0;
   switch (format) {
     case Format::kQ4_0:
     case Format::kQ5_0:
     case Format::kQ8_0:
-    case Format::kQ8_0Planes:
-      return kHasByteDot ? kAllRows : 64;
+      return exact && kHasByteDot ? kAllRows : 64;
     case Format::kQ4_K:
     case Format::kQ5_K:
     case Format::kQ6_K:
       return 64;
+    case Format::kQ8_0Planes:  // only of the head
+      return !exact ? 0 : kHasByteDot ? kAllRows : 64;
     default:
-      return 1;
+      return exact ? 1 : 0;
   }
 }
 

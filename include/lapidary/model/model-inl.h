@@ -107,10 +107,11 @@ class Model {
 
   // Appends a token to each of several sessions of this model in one step, which reads the weights
   // once for all of them: ids[i] to sessions[i], each of which then has the logits that its own
-  // Decode would give, to the last bit. If `best` is not 0, it is Session::Best(best) that is
-  // computed for all of them at once, and logits are when they are asked for. At most chunk()
-  // sessions, each of them once. Errors: those of Session::Decode, naming the first session that
-  // they are about, with nothing changed.
+  // Decode would give, to the last bit; in kFast, more than four sessions get those of 8-bit
+  // activations, as a prompt does. If `best` is not 0, it is Session::Best(best) that is computed
+  // for all of them at once, and logits are when they are asked for. At most chunk() sessions, each
+  // of them once. Errors: those of Session::Decode, naming the first session that they are about,
+  // with nothing changed.
   Status DecodeTogether(std::span<Session<M>* const> sessions, std::span<const int32_t> ids,
                         size_t best = 0) const {
     if (sessions.size() != ids.size() || sessions.size() > chunk()) {
@@ -172,7 +173,7 @@ class Model {
 
   struct State {
     State(WeightFile f, std::optional<Tokenizer> t, std::optional<VisionWeights> v,
-          std::unique_ptr<ThreadPool> p, Decoder<M> d, OutputHead h, Precision precision_of_prefill,
+          std::unique_ptr<ThreadPool> p, Decoder<M> d, OutputHead h, Precision precision_of_steps,
           KvFormat kv_format)
         : file(std::move(f)),
           tokenizer(std::move(t)),
@@ -180,7 +181,7 @@ class Model {
           pool(std::move(p)),
           decoder(std::move(d)),
           head(std::move(h)),
-          precision(precision_of_prefill),
+          precision(precision_of_steps),
           kv(kv_format) {}
     WeightFile file;
     std::optional<Tokenizer> tokenizer;
@@ -521,7 +522,7 @@ class Session {
       runs.push_back(sessions[i]->RunOf(ids.subspan(i, 1), {}));
       runs.back().hidden = hidden.data() + i * kWidth;
     }
-    if (Status status = sessions[0]->StepTogether(runs, Precision::kExact); !status) return status;
+    if (Status status = sessions[0]->StepTogether(runs, model.precision); !status) return status;
     for (size_t i = 0; i < count; ++i) {
       const float* const row = runs[i].hidden;
       sessions[i]->Record(runs[i], Outlook({row, row + kWidth}, kWidth));
