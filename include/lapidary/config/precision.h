@@ -4,9 +4,9 @@
 
 namespace lapidary {
 
-// How activations meet quantised weights where a step has more than four tokens, of a prompt or of
-// sessions that decode together. Smaller steps and the output head wait for memory, not for
-// arithmetic: they use 16 bits in either precision, and so do steps with guesses.
+// How activations meet quantised weights where a step has more than four tokens (with AMX 16), of a
+// prompt or of sessions that decode together. Smaller steps and the output head wait for memory,
+// not for arithmetic: they use 16 bits in either precision, and so do steps with guesses.
 enum class Precision {
   kFast,   // 8-bit integers, one scale per 32
   kExact,  // 16-bit integers, one scale per 32

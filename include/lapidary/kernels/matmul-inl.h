@@ -37,9 +37,10 @@ HWY_BEFORE_NAMESPACE();
 namespace lapidary {
 namespace HWY_NAMESPACE {
 
-// Steps of so few rows wait for memory, not for arithmetic: they use the kExact form of
-// activations, whatever precision was asked for.
-inline constexpr size_t kMemoryBoundRows = 4;
+// Steps of so few rows use the kExact form of activations, whatever precision was asked for. Up to
+// 4 wait for memory, not for arithmetic. AMX's kFast unpacks and rounds all weights, which takes as
+// long as the products of 100 rows (see kRowBlock): up to 16 are sooner done in place.
+inline size_t RowsAlwaysExact() { return kMayHaveAmx && HasAmx() ? 16 : 4; }
 
 namespace matmul {
 

@@ -40,8 +40,8 @@ inline constexpr size_t kInPlaceTileRows = kManyRegisters && kPanelVectors == 1 
 
 // How many are few. In kExact 16 rows take 0.6 (Q8_0) to 0.8 (Q4_0) of the time that they take with
 // unpacked weights, 64 rows 0.84 to 0.98. Hundreds take 0.94 to 1 with plain groups of 32, 1.02 to
-// 1.04 with K-quants (one core of Zen 5). In kFast, whose single rows are those of kExact (see
-// kMemoryBoundRows), a step of 8, 16 and 64 rows takes 0.75, 0.8 and 0.91 of the time (1B Q4_0) and
+// 1.04 with K-quants (one core of Zen 5). In kFast, whose fewest rows are those of kExact (see
+// RowsAlwaysExact), a step of 8, 16 and 64 rows takes 0.75, 0.8 and 0.91 of the time (1B Q4_0) and
 // hundreds 0.98 (1B) to 1.03 (270M Q4_K_M). Formats of which files hold little have only what one
 // row needs: their kernels of four rows would be 4 % of the code of the smallest program.
 inline constexpr size_t kAllRows = std::numeric_limits<size_t>::max();

@@ -105,7 +105,7 @@ class Decoder {
     }
     PlanTasks();
     all_wanted_ = std::ranges::all_of(rows_, IsWanted);
-    precision_ = rows_.size() <= kMemoryBoundRows ? Precision::kExact : precision;
+    precision_ = rows_.size() <= RowsAlwaysExact() ? Precision::kExact : precision;
     if (Status status = PlanSplit(); !status) return status;
 
     pool_->Run([this](size_t thread) HWY_ATTR {

@@ -12,7 +12,7 @@ namespace lapidary {
 
 struct ModelOptions {
   std::size_t threads = 0;                  // 0: DefaultThreads()
-  Precision precision = Precision::kExact;  // of steps of more than four tokens
+  Precision precision = Precision::kExact;  // of prompts and of many sessions
   KvFormat kv = KvFormat::kBF16;            // how sessions keep keys and values
   std::size_t chunk = 512;                  // tokens of a step of prefill; sizes the workspace
   LoadOptions load = {};
