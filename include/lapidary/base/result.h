@@ -100,7 +100,7 @@ std::string StrCat(const Parts&... parts) {
 }
 
 template <class... Parts>
-Error MakeError(ErrorCode code, const Parts&... parts) {
+[[gnu::cold]] Error MakeError(ErrorCode code, const Parts&... parts) {
   return Error{code, internal::Join({MessagePart(parts)...})};
 }
 

@@ -3,8 +3,8 @@
 // The unit of work is a pair of panels, 32 outputs, times some rows of activations; threads divide
 // the pairs among them. One row (decode) reads the panels in place: the time is that of reading
 // memory. With AVX-512 so do more rows, four at a time (see InPlaceRows). Otherwise many rows
-// (prefill) unpack a stretch of the pair once into an L1-sized scratch and pass over it with register
-// tiles of kTileRows rows by two vectors of outputs.
+// (prefill) unpack a stretch of the pair once into an L1-sized scratch and pass over it with
+// register tiles of kTileRows rows by two vectors of outputs.
 //
 // Every output is summed in one order, whatever the tile, the block, the thread or the vector
 // width: exact integers within a group of 16 or 32 inputs, then f32 over the groups from first to
@@ -126,9 +126,9 @@ HWY_NOINLINE void QuantRows(const PanelPair& panels, Cols cols, const Activation
   }
 }
 
-// `rows` rows times a group of pairs of panels, read in place for every tile of them. In kFast there
-// are at least kInPlaceTileRows, and no kernel of one row: the last tile may do again what the one
-// before did.
+// `rows` rows times a group of pairs of panels, read in place for every tile of them. In kFast
+// there are at least kInPlaceTileRows, and no kernel of one row: the last tile may do again what
+// the one before did.
 template <Format kFormat, Precision kPrecision>
 HWY_INLINE void QuantGroupInPlace(std::span<const PanelPair> group, const Activations& x,
                                   size_t row0, size_t rows, float* HWY_RESTRICT c) {

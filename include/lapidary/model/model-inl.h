@@ -107,8 +107,8 @@ class Model {
 
   // Appends a token to each of several sessions of this model in one step, which reads the weights
   // once for all of them: ids[i] to sessions[i], each of which then has the logits that its own
-  // Decode would give, to the last bit; in kFast, more than four sessions (with AMX 16) get
-  // those of 8-bit activations, as a prompt does. If `best` is not 0, it is Session::Best(best) that is computed
+  // Decode would give, to the last bit; in kFast, more than four sessions (with AMX 16) get those
+  // that the tokens of a prompt get. If `best` is not 0, it is Session::Best(best) that is computed
   // for all of them at once, and logits are when they are asked for. At most chunk() sessions, each
   // of them once. Errors: those of Session::Decode, naming the first session that they are about,
   // with nothing changed.
