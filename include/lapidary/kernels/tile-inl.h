@@ -46,12 +46,17 @@ inline constexpr size_t kInPlaceTileRows = kManyRegisters && kPanelVectors == 1 
 // 1.04 with K-quants (one core of Zen 5). In kFast, whose fewest rows are those of kExact (see
 // RowsAlwaysExact), a step of 8, 16 and 64 rows takes 0.75, 0.8 and 0.91 of the time (1B Q4_0) and
 // hundreds 0.98 (1B) to 1.03 (270M Q4_K_M). Formats of which files hold little have only what one
-// row needs: their kernels of four rows would be 4 % of the code of the smallest program.
+// row needs: their kernels of four rows would be 4 % of the code of the smallest program. 0: there
+// is no such kernel.
 inline constexpr size_t kAllRows = std::numeric_limits<size_t>::max();
 constexpr size_t InPlaceRows(Format format, Precision precision) {
   const bool exact = precision == Precision::kExact;
-  if (kInPlaceTileRows == 1) return exact ? 1 : 0;
+  const size_t fewest = exact ? 1 : 0;
+  if (kInPlaceTileRows == 1) return fewest;
   switch (format) {
+    case Format::kQ8_0Planes:
+      if (!exact) return 0;  // only the head has it, which is always exact
+      [[fallthrough]];
     case Format::kQ4_0:
     case Format::kQ5_0:
     case Format::kQ8_0:
@@ -60,10 +65,8 @@ constexpr size_t InPlaceRows(Format format, Precision precision) {
     case Format::kQ5_K:
     case Format::kQ6_K:
       return 64;
-    case Format::kQ8_0Planes:  // only of the head
-      return !exact ? 0 : kHasByteDot ? kAllRows : 64;
     default:
-      return exact ? 1 : 0;
+      return fewest;
   }
 }
 
