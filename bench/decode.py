@@ -53,6 +53,11 @@ OTHER = {
 }
 
 
+PROMPTS = {**COPYING, **FREE, **OTHER}
+# As `lapidary chat` draws.
+DRAWN = ["--temp", 1, "--top-k", 64, "--top-p", 0.95]
+
+
 def run(program, *arguments):
     process = subprocess.run([program, *map(str, arguments), "--json"], stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(process.stdout)
@@ -72,31 +77,34 @@ def heads(args):
 def compare_heads(args):
     """Greedy texts, and the same drawn at a temperature that leaves only the likeliest token, for which the whole
     head is read."""
-    prompts = {**COPYING, **FREE, **OTHER}
-    for name, prompt in prompts.items():
-        flags = ("generate", "-m", args.model, "-p", prompt, "-n", args.compare)
+    for name, prompt in PROMPTS.items():
+        flags = ("generate", "-m", args.model, "-p", prompt, "-n", args.compare, "--no-lookup")
         if run(args.lapidary, *flags)["ids"] != run(args.lapidary, *flags, "--temp", 1e-6)["ids"]:
             sys.exit(f"{name}: the best token is not that of the whole head")
-    print(f"Best tokens are those of the whole head: {len(prompts)} prompts, {args.compare} tokens each.\n")
+    print(f"Best tokens are those of the whole head: {len(PROMPTS)} prompts, {args.compare} tokens each.\n")
 
 
 def guesses(args, title, flags):
     print(f"| {title} | tokens/s without | with | | true guesses |\n|---|---:|---:|---:|---:|")
-    for kind, prompts in (("copying", COPYING), ("free", FREE)):
-        ratios = []
+    for kind, prompts, drawn in (("copying", COPYING, []), ("free", FREE, []), ("drawn", {**FREE, **OTHER}, DRAWN)):
+        ratios, seconds = [], [0, 0]
         for name, prompt in prompts.items():
             speeds, reports = ([], []), {}
             for _ in range(args.runs):
-                for i, way in enumerate(([], flags)):
-                    reports[i] = run(args.lapidary, "generate", "-m", args.model, "-p", prompt, "-n", args.tokens, *way)
+                for i, way in enumerate((["--no-lookup"], flags)):
+                    reports[i] = run(args.lapidary, "generate", "-m", args.model, "-p", prompt, "-n", args.tokens,
+                                     *drawn, *way)
                     speeds[i].append(reports[i]["decode_tok_s"])
             if reports[0]["ids"] != reports[1]["ids"]:
                 sys.exit(f"{name}: guesses changed the text")
             plain, guessed = map(statistics.median, speeds)
             ratios.append(guessed / plain)
+            for i, speed in enumerate((plain, guessed)):
+                seconds[i] += len(reports[i]["ids"]) / speed
             print(f"| {kind}: {name} | {plain:.1f} | {guessed:.1f} | {guessed / plain:.2f}x "
                   f"| {reports[1]['guesses_true']} of {reports[1]['guesses']} |")
-        print(f"| {kind}: median, least | | | {statistics.median(ratios):.2f}x, {min(ratios):.2f}x | |")
+        print(f"| {kind}: all, median, least | | | {seconds[0] / seconds[1]:.2f}x, {statistics.median(ratios):.2f}x, "
+              f"{min(ratios):.2f}x | |", flush=True)
     print()
 
 
@@ -111,7 +119,7 @@ def main():
     args = parser.parse_args()
     compare_heads(args)
     heads(args)
-    guesses(args, "prompt lookup", ["--lookup"])
+    guesses(args, "prompt lookup", [])
     if args.draft:
         guesses(args, "draft model", ["--draft", args.draft])
 

@@ -1,12 +1,16 @@
 #!/usr/bin/env python3
 """Times Lapidary and llama.cpp on the same GGUF files, in alternation, and compares their accuracy.
 
-    bench/peers/compare.py FILE.gguf... [--rounds 5] [--reference DIR] [--openvino int8|int4] [--json OUT]
+    bench/peers/compare.py FILE.gguf... [--rounds 5] [--texts 256] [--reference DIR] [--openvino int8|int4] [--json OUT]
 
 llama-cpp-python is built from its source package for this CPU, in a virtual environment under
 build/peers (some ten minutes the first time). Each round runs llama.cpp, then Lapidary in each
 precision, every engine in a process of its own that warms up before it measures; printed are medians
 over the rounds and ratios to llama.cpp. Nothing else should run on the machine meanwhile.
+
+--texts N also times N tokens behind each of the prompts of bench/decode.py, greedily as `lapidary generate` makes
+them, and one token at a time (--no-lookup). llama.cpp decodes as many random tokens behind as long a prompt: its
+speed does not depend on them, and it need not choose any.
 
 --reference DIR holds NAME.f32, float32 logits of tests/golden/texts/NAME.ids as tests/golden/make_real.py
 writes them (--logits DIR): then mean KL(reference || engine) and top-1 agreement are printed for the
@@ -31,6 +35,9 @@ import tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
+sys.path.insert(0, str(HERE.parent))
+import decode  # noqa: E402
+
 LLAMA_CPP_PYTHON = "0.3.36"
 NATIVE_FLAGS = "-DGGML_NATIVE=ON -DLLAMA_BUILD_TESTS=OFF"
 # Versions that fit together: optimum-intel refuses to export Gemma 3 from transformers 5.
@@ -139,6 +146,33 @@ def time_engines(args, engines):
     return medians
 
 
+def time_texts(args, gguf, llama_python):
+    """Way of decoding -> medians of tokens per second and of ratios to llama.cpp, and how many guesses came true."""
+    ways = {"one token at a time": ["--no-lookup"], "as generate does": []}
+    rounds = {name: [] for name in ("llama.cpp", *ways)}
+    totals = {}
+    for _ in range(args.rounds):
+        ids = {}
+        output = output_of([llama_python, HERE / "llama_cpp_worker.py", gguf, "--threads", args.threads,
+                            "--prefill", 64, "--decode", args.texts, "--runs", 1])
+        rounds["llama.cpp"].append(json.loads(output)["decode_tok_s"])
+        for name, flags in ways.items():
+            reports = [decode.run(args.lapidary, "generate", "-m", blob_of(args.lapidary, gguf, args.build),
+                                  "-t", args.threads, "-p", prompt, "-n", args.texts, *flags)
+                       for prompt in decode.PROMPTS.values()]
+            ids[name] = [report["ids"] for report in reports]
+            steps = [len(report["ids"]) - 1 for report in reports]
+            seconds = sum(n / report["decode_tok_s"] for n, report in zip(steps, reports) if n > 0)
+            rounds[name].append(sum(steps) / seconds)
+            totals[name] = {key: sum(report[key] for report in reports) for key in ("guesses", "guesses_true", "tokens")}
+        if len(set(map(str, ids.values()))) != 1:
+            sys.exit(f"{gguf.name}: guesses changed a text")
+    return {name: {"decode_tok_s": statistics.median(speeds),
+                   "decode_ratio": statistics.median(map(float.__truediv__, speeds, rounds["llama.cpp"])),
+                   **totals.get(name, {})}
+            for name, speeds in rounds.items()}
+
+
 def compare_accuracy(args, gguf, llama_python):
     """Engine -> mean KL and top-1 agreement over all texts that the reference folder has."""
     texts = sorted(path for path in (ROOT / "tests/golden/texts").glob("*.ids")
@@ -183,6 +217,7 @@ def main():
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--prefill", type=int, default=512)
     parser.add_argument("--decode", type=int, default=128)
+    parser.add_argument("--texts", type=int, default=0, metavar="N")
     parser.add_argument("--reference", type=pathlib.Path)
     parser.add_argument("--openvino", choices=["int8", "int4"])
     parser.add_argument("--lapidary", type=pathlib.Path, default=ROOT / "build/release/examples/lapidary")
@@ -213,6 +248,14 @@ def main():
             if "decode_gb_s" in m:
                 line += f"   {m['decode_gb_s']:.1f} of {m['read_gb_s_limit']:.1f} GB/s"
             print(line, flush=True)
+        if args.texts:
+            medians["texts"] = time_texts(args, gguf, llama_python)
+            print(f"  {len(decode.PROMPTS)} texts of up to {args.texts} tokens")
+            for name, m in medians["texts"].items():
+                line = f"  {name:20s} decode {m['decode_tok_s']:7.1f} tok/s {m['decode_ratio']:5.2f}x"
+                if m.get("guesses"):
+                    line += f"   {m['guesses_true']} of {m['guesses']} guesses true, {m['tokens']} tokens"
+                print(line, flush=True)
     if args.openvino:
         report["openvino"] = {"version": OPENVINO_GENAI, "weights": args.openvino}
     if args.reference:

@@ -31,7 +31,7 @@ struct GenerateFlags {
   std::size_t tokens = 64;
   SamplingFlags sampling;
   std::vector<std::string> stop;
-  bool lookup = false;
+  bool lookup = true;
   std::optional<std::string> draft;  // a file
   bool json = false;
 };
@@ -55,8 +55,7 @@ Result<Prompt> MakePrompt(const GenerateFlags& flags, const Engine& model) {
 
 // Who guesses how the text goes on, if anybody.
 Result<GuessCallback> GuessOf(const GenerateFlags& flags) {
-  if (flags.lookup) return GuessCallback(PromptLookup());
-  if (!flags.draft) return GuessCallback();
+  if (!flags.draft) return flags.lookup ? GuessCallback(PromptLookup()) : GuessCallback();
   ModelFlags draft = flags.model;
   draft.path = *flags.draft;
   const Result<OpenedModel> opened = OpenModelOf(draft, /*needs_text=*/false);
@@ -152,9 +151,11 @@ void AddGenerate(CLI::App& app, Command* chosen) {
         AddTexts(command, {"--stop", "TEXT", "End before this text; may be given several times"},
                  flags.stop);
         CLI::App& guesses = AddAtMostOneOf(command, "Guesses",
-                                           "Compute several tokens at a time, as far as they are "
-                                           "guessed right. The text stays the same.");
-        AddFlag(guesses, "--lookup", "Guess by what followed the last tokens earlier in the text",
+                                           "Several tokens are computed at a time, as far as they "
+                                           "are guessed right. The text stays the same.");
+        AddFlag(guesses, "--lookup,!--no-lookup",
+                "Guess by what followed the last tokens earlier in the text; that is what happens "
+                "without any of these",
                 flags.lookup);
         AddText(guesses, {"--draft", "FILE", "Guess by a smaller model with the same vocabulary"},
                 flags.draft);

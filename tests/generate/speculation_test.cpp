@@ -23,14 +23,17 @@ TEST_CASE("prompt lookup continues the longest match, of equal ones the last") {
   CHECK(lookup(Ids{1, 2, 3, 4}, 3).empty());
   // One token is no match.
   CHECK(lookup(Ids{5, 6, 7, 5}, 3).empty());
-  CHECK(lookup(Ids{1, 2, 3, 4, 5, 1, 2}, 3) == Ids{3, 4, 5});
-  CHECK(lookup(Ids{1, 2, 3, 4, 5, 1, 2}, 2) == Ids{3, 4});
+  CHECK(lookup(Ids{0, 1, 2, 3, 4, 5, 0, 1, 2}, 3) == Ids{3, 4, 5});
+  CHECK(lookup(Ids{0, 1, 2, 3, 4, 5, 0, 1, 2}, 2) == Ids{3, 4});
+  CHECK(lookup(Ids{0, 1, 2, 3, 4, 5, 0, 1, 2}, 0).empty());
+  // Two tokens are one for a single guess.
+  CHECK(lookup(Ids{1, 2, 3, 4, 5, 1, 2}, 3) == Ids{3});
   CHECK(lookup(Ids{1, 2, 3, 4, 5, 1, 2}, 0).empty());
   CHECK(lookup(Ids{1, 2, 3, 1, 2, 4, 1, 2}, 1) == Ids{4});
   CHECK(lookup(Ids{9, 1, 2, 3, 8, 1, 2, 4, 9, 1, 2}, 1) == Ids{3});
   // What follows may reach into the match itself.
   CHECK(lookup(Ids{7, 7, 7}, 4) == Ids{7});
-  CHECK(lookup(Ids{1, 2, 1, 2}, 9) == Ids{1, 2});
+  CHECK(lookup(Ids{1, 2, 1, 2, 1}, 9) == Ids{2, 1});
 }
 
 // Seconds of a text of `tokens` tokens when guesses come true with the probability p, a step of n
@@ -99,7 +102,8 @@ TEST_CASE("any guesses: the text is the same, greedy or drawn") {
       {.stop_strings = {"zz", "qx"}},
       {.log_probabilities = 3},
   };
-  for (const GenerateOptions& plain : all) {
+  for (GenerateOptions plain : all) {
+    plain.guess = nullptr;
     const GenerateResult expected = Run(plain);
     CHECK(expected.guesses == 0);
     // One that knows the text, one that is right now and then, one that always fails.
@@ -132,7 +136,7 @@ TEST_CASE("any guesses: the text is the same, greedy or drawn") {
 TEST_CASE("no guess is asked for that comes behind the last token but one") {
   // The last is chosen from what the one before it gave, and never appended.
   std::size_t furthest = 0;
-  const GenerateResult expected = Run({});
+  const GenerateResult expected = Run({.guess = nullptr});
   Ids text = SomeIds(20, 387);
   text.insert(text.end(), expected.ids.begin(), expected.ids.end());
   GenerateOptions options;
@@ -151,7 +155,7 @@ TEST_CASE("a draft model, whatever it drafts, and prompt lookup change no text")
   const Model<TinyModel> other = OpenTiny<TinyModel>(kTinyQ4K, {.threads = 1, .chunk = 8});
   for (const float temperature : {0.0f, 1.0f}) {
     const GenerateOptions plain = {
-        .sampling = {.temperature = temperature, .top_k = 30, .seed = 5}};
+        .sampling = {.temperature = temperature, .top_k = 30, .seed = 5}, .guess = nullptr};
     const GenerateResult expected = Run(plain);
     for (const Model<TinyModel>* model : {&TheModel(), &other}) {
       GenerateOptions options = plain;
@@ -163,8 +167,9 @@ TEST_CASE("a draft model, whatever it drafts, and prompt lookup change no text")
       if (model == &TheModel() && temperature == 0) CHECK(found.guesses == found.guesses_true);
     }
     GenerateOptions options = plain;
-    options.guess = PromptLookup();
+    options.guess = GenerateOptions().guess;
     CHECK(Run(options).ids == expected.ids);
+    CHECK(options.guess.target<PromptLookup>() != nullptr);
   }
 }
 

@@ -180,13 +180,13 @@ Result<GenerateResult> Continue(const Model<M>& model, Session<M>& session,
   generation->Prepare(session);
   const Stopwatch watch;
   Speculation speculation(options.guess);
+  std::vector<int32_t> ids(session.ids().begin(), session.ids().end());  // and the next one
   while (const auto id = generation->Next(session)) {
+    ids.push_back(*id);
     std::vector<int32_t> guesses;
     if (session.Guessed(*id)) {
       speculation.CameTrue();
-    } else if (options.guess) {
-      std::vector<int32_t> ids(session.ids().begin(), session.ids().end());
-      ids.push_back(*id);
+    } else {
       guesses = speculation.NextRound(ids, watch.seconds(), generation->AppendedLater(session));
     }
     if (Status status = session.Append(*id, guesses); !status) return status.error();

@@ -13,6 +13,7 @@
 
 #include "lapidary/base/progress.h"
 #include "lapidary/base/result.h"
+#include "lapidary/generate/prompt_lookup.h"
 
 namespace lapidary {
 
@@ -47,9 +48,9 @@ struct GenerateOptions {
   bool stop_at_end = true;  // stop at <eos> and, if the vocabulary has it, <end_of_turn>
   // Of every chosen token, how likely the model found it, and the n most likely ones; 0: neither.
   std::size_t log_probabilities = 0;
-  // Guesses how the text goes on; see speculation.h for two. The text does not depend on it, only
-  // the time that it takes.
-  GuessCallback guess = {};
+  // Guesses how the text goes on; speculation.h has another one. The text does not depend on it,
+  // only the time that it takes. Null: nobody does, and every step computes one token.
+  GuessCallback guess = PromptLookup();
   ProgressCallback prefill_progress = {};  // in tokens of the prompt
   // Ends the work at the next token, or the next chunk of the prompt, from any thread.
   std::stop_token cancel = {};

@@ -19,34 +19,6 @@
 
 namespace lapidary {
 
-// A GuessCallback that looks the last tokens up in the text so far: what followed them there may
-// follow again. Good for texts that repeat what they were given: corrected, quoted, translated into
-// another format.
-class PromptLookup {
- public:
-  std::vector<std::int32_t> operator()(std::span<const std::int32_t> ids, std::size_t most) const {
-    // The longest match, of equally long ones the last.
-    std::size_t longest = kShortest - 1, next = ids.size();
-    for (std::size_t end = ids.size(); end-- > kShortest;) {
-      std::size_t length = 0;
-      while (length < std::min(end, kLongest) &&
-             ids[end - 1 - length] == ids[ids.size() - 1 - length]) {
-        ++length;
-      }
-      if (length <= longest) continue;
-      longest = length;
-      next = end;
-      if (longest == kLongest) break;
-    }
-    const auto guesses = ids.subspan(next, std::min(most, ids.size() - next));
-    return {guesses.begin(), guesses.end()};
-  }
-
- private:
-  static constexpr std::size_t kShortest = 2;
-  static constexpr std::size_t kLongest = 16;
-};
-
 // A GuessCallback that asks another model with the same vocabulary for its most likely tokens.
 // Session is Session<M> or EngineSession; what it holds becomes the text so far.
 template <class Session>
