@@ -154,8 +154,8 @@ TEST_CASE("no guess is asked for that comes behind the last token but one") {
 TEST_CASE("a draft model, whatever it drafts, and prompt lookup change no text") {
   const Model<TinyModel> other = OpenTiny<TinyModel>(kTinyQ4K, {.threads = 1, .chunk = 8});
   for (const float temperature : {0.0f, 1.0f}) {
-    const GenerateOptions plain = {
-        .sampling = {.temperature = temperature, .top_k = 30, .seed = 5}, .guess = nullptr};
+    const GenerateOptions plain = {.sampling = {.temperature = temperature, .top_k = 30, .seed = 5},
+                                   .guess = nullptr};
     const GenerateResult expected = Run(plain);
     for (const Model<TinyModel>* model : {&TheModel(), &other}) {
       GenerateOptions options = plain;
