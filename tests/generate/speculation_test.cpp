@@ -31,9 +31,11 @@ TEST_CASE("prompt lookup continues the longest match, of equal ones the last") {
   CHECK(lookup(Ids{1, 2, 3, 4, 5, 1, 2}, 0).empty());
   CHECK(lookup(Ids{1, 2, 3, 1, 2, 4, 1, 2}, 1) == Ids{4});
   CHECK(lookup(Ids{9, 1, 2, 3, 8, 1, 2, 4, 9, 1, 2}, 1) == Ids{3});
-  // What follows may reach into the match itself.
+  // What follows may reach into the match itself, and behind the text it begins anew.
   CHECK(lookup(Ids{7, 7, 7}, 4) == Ids{7});
-  CHECK(lookup(Ids{1, 2, 1, 2, 1}, 9) == Ids{2, 1});
+  CHECK(lookup(Ids{7, 7, 7, 7}, 4) == Ids{7, 7, 7, 7});
+  CHECK(lookup(Ids{1, 2, 1, 2, 1}, 5) == Ids{2, 1, 2, 1, 2});
+  CHECK(lookup(Ids{5, 1, 2, 3, 6, 1, 2, 3}, 6) == Ids{6, 1, 2, 3, 6, 1});
 }
 
 // Seconds of a text of `tokens` tokens when guesses come true with the probability p, a step of n

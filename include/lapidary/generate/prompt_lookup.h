@@ -31,8 +31,13 @@ class PromptLookup {
     }
     // Two tokens that occurred before say little: if the guess is wrong, it should be a cheap one.
     if (longest == kShortest) most = std::min<std::size_t>(most, 1);
-    const auto guesses = ids.subspan(next, std::min(most, ids.size() - next));
-    return {guesses.begin(), guesses.end()};
+    std::vector<std::int32_t> guesses;
+    if (next == ids.size()) return guesses;
+    for (std::size_t at = next; guesses.size() < most; ++at) {
+      // Behind the text come the guesses: what goes round will go round again.
+      guesses.push_back(at < ids.size() ? ids[at] : guesses[at - ids.size()]);
+    }
+    return guesses;
   }
 
  private:
