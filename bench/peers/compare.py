@@ -147,7 +147,8 @@ def time_engines(args, engines):
 
 
 def time_texts(args, gguf, llama_python):
-    """Way of decoding -> medians of tokens per second and of ratios to llama.cpp, and how many guesses came true."""
+    """Way of decoding -> medians of tokens per second and of ratios to llama.cpp, and the last round's guesses."""
+    blob = blob_of(args.lapidary, gguf, args.build)
     ways = {"one token at a time": ["--no-lookup"], "as generate does": []}
     rounds = {name: [] for name in ("llama.cpp", *ways)}
     totals = {}
@@ -157,9 +158,8 @@ def time_texts(args, gguf, llama_python):
                             "--prefill", 64, "--decode", args.texts, "--runs", 1])
         rounds["llama.cpp"].append(json.loads(output)["decode_tok_s"])
         for name, flags in ways.items():
-            reports = [decode.run(args.lapidary, "generate", "-m", blob_of(args.lapidary, gguf, args.build),
-                                  "-t", args.threads, "-p", prompt, "-n", args.texts, *flags)
-                       for prompt in decode.PROMPTS.values()]
+            reports = [decode.run(args.lapidary, "generate", "-m", blob, "-t", args.threads, "-p", prompt,
+                                  "-n", args.texts, *flags) for prompt in decode.PROMPTS.values()]
             ids[name] = [report["ids"] for report in reports]
             steps = [len(report["ids"]) - 1 for report in reports]
             seconds = sum(n / report["decode_tok_s"] for n, report in zip(steps, reports) if n > 0)
@@ -168,7 +168,7 @@ def time_texts(args, gguf, llama_python):
         if len(set(map(str, ids.values()))) != 1:
             sys.exit(f"{gguf.name}: guesses changed a text")
     return {name: {"decode_tok_s": statistics.median(speeds),
-                   "decode_ratio": statistics.median(map(float.__truediv__, speeds, rounds["llama.cpp"])),
+                   "decode_ratio": statistics.median(own / peer for own, peer in zip(speeds, rounds["llama.cpp"])),
                    **totals.get(name, {})}
             for name, speeds in rounds.items()}
 

@@ -55,7 +55,7 @@ Result<Prompt> MakePrompt(const GenerateFlags& flags, const Engine& model) {
 
 // Who guesses how the text goes on, if anybody.
 Result<GuessCallback> GuessOf(const GenerateFlags& flags) {
-  if (!flags.draft) return flags.lookup ? GuessCallback(PromptLookup()) : GuessCallback();
+  if (!flags.draft) return flags.lookup ? GenerateOptions().guess : nullptr;
   ModelFlags draft = flags.model;
   draft.path = *flags.draft;
   const Result<OpenedModel> opened = OpenModelOf(draft, /*needs_text=*/false);
@@ -163,9 +163,11 @@ void AddGenerate(CLI::App& app, Command* chosen) {
         SetFooter(command,
                   "Only the new text goes to standard output. The last line on standard error: "
                   "tokens of the\n"
-                  "prompt + new ones, speeds, bytes that decode read per second and their share of "
-                  "what the\n"
-                  "memory delivers, instruction set, threads, and a hash of the last logits.\n"
+                  "prompt + new ones, speeds, guesses or, without any, bytes that decode read per "
+                  "second and\n"
+                  "their share of what the memory delivers, instruction set, threads, and a hash of "
+                  "the last\n"
+                  "logits.\n"
                   "Example:\n"
                   "  lapidary generate -m gemma-3-270m.lap -p \"Once upon a time\" -n 200 --temp "
                   "0.8 --top-p "

@@ -16,6 +16,7 @@ namespace lapidary {
 class PromptLookup {
  public:
   std::vector<std::int32_t> operator()(std::span<const std::int32_t> ids, std::size_t most) const {
+    if (most == 0) return {};
     // The longest match, of equally long ones the last.
     std::size_t longest = kShortest - 1, next = ids.size();
     for (std::size_t end = ids.size(); end-- > kShortest;) {
