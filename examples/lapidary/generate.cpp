@@ -160,18 +160,19 @@ void AddGenerate(CLI::App& app, Command* chosen) {
         AddText(guesses, {"--draft", "FILE", "Guess by a smaller model with the same vocabulary"},
                 flags.draft);
         AddJsonFlag(command, flags.json);
-        SetFooter(command,
-                  "Only the new text goes to standard output. The last line on standard error: "
-                  "tokens of the\n"
-                  "prompt + new ones, speeds, guesses or, without any, bytes that decode read per "
-                  "second and\n"
-                  "their share of what the memory delivers, instruction set, threads, and a hash of "
-                  "the last\n"
-                  "logits.\n"
-                  "Example:\n"
-                  "  lapidary generate -m gemma-3-270m.lap -p \"Once upon a time\" -n 200 --temp "
-                  "0.8 --top-p "
-                  "0.95");
+        SetFooter(
+            command,
+            "Only the new text goes to standard output. The last line on standard error: "
+            "tokens of the\n"
+            "prompt + new ones, speeds, guesses or, without any, bytes that decode read per "
+            "second and\n"
+            "their share of what the memory delivers, instruction set, threads, and a hash of "
+            "the last\n"
+            "logits.\n"
+            "Example:\n"
+            "  lapidary generate -m gemma-3-270m.lap -p \"Once upon a time\" -n 200 --temp "
+            "0.8 --top-p "
+            "0.95");
       });
 }
 
